@@ -1,0 +1,44 @@
+package model
+
+import "time"
+
+// A Node is a member of the cluster.
+type Node struct {
+	ID      NodeID    `json:"id"`
+	Name    string    `json:"name"`
+	Address string    `json:"address"` // host or IP, without a port; ports are the same everywhere
+	API     string    `json:"api"`     // URL of its web page and API
+	Serial  string    `json:"serial"`  // of its present certificate, hex
+	Voter   bool      `json:"voter"`   // takes part in raft's quorum
+	Joined  time.Time `json:"joined"`
+}
+
+// A DiskState says whether a disk may be used.
+type DiskState string
+
+// The states of a disk, complete.
+const (
+	DiskOnline  DiskState = "online"
+	DiskFailed  DiskState = "failed"  // a write or sync failed; it stays out until replaced
+	DiskOffline DiskState = "offline" // its node is away, or it was not found there
+)
+
+// A Disk is one member of the pool.
+type Disk struct {
+	ID    DiskID    `json:"id"`
+	Node  NodeID    `json:"node"`
+	Path  string    `json:"path"` // where its node found it last
+	State DiskState `json:"state"`
+	Size  Bytes     `json:"size_bytes"` // of its raw area
+	Error string    `json:"error,omitempty"`
+	Added time.Time `json:"added"`
+}
+
+// A DiskUsage is what a node reports of one disk, each second.
+type DiskUsage struct {
+	Disk           DiskID `json:"disk"`
+	Size           Bytes  `json:"size_bytes"`
+	Used           Bytes  `json:"used_bytes"`
+	ChecksumErrors uint64 `json:"checksum_errors"`
+	Repaired       uint64 `json:"repaired"`
+}

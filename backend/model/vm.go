@@ -1,0 +1,93 @@
+package model
+
+import "time"
+
+// A PowerState is what a machine should be, by its owner's will.
+type PowerState string
+
+// The states to wish for, complete.
+const (
+	PowerOn  PowerState = "on"
+	PowerOff PowerState = "off"
+)
+
+// A VMState is what a machine is, by the report of the node it is placed on.
+type VMState string
+
+// The states of a machine, complete.
+const (
+	VMStopped  VMState = "stopped"
+	VMStarting VMState = "starting"
+	VMRunning  VMState = "running"
+	VMStopping VMState = "stopping"
+	VMFailed   VMState = "failed"  // Reason says why
+	VMUnknown  VMState = "unknown" // its node is away
+)
+
+// A VM is the record of one virtual machine.
+type VM struct {
+	ID      VMID       `json:"id"`
+	Name    string     `json:"name"`
+	CPUs    int        `json:"cpus"`
+	Memory  Bytes      `json:"memory_bytes"`
+	Disks   []VMDisk   `json:"disks"`
+	Boot    *Boot      `json:"boot,omitempty"`
+	Power   PowerState `json:"power"`
+	Node    NodeID     `json:"node,omitzero"` // where it runs or shall run; zero: nowhere yet
+	Status  VMStatus   `json:"status"`
+	Created time.Time  `json:"created"`
+}
+
+// A VMDisk attaches a volume to a machine, in order: vda, vdb, ...
+type VMDisk struct {
+	Volume VolumeID `json:"volume"`
+}
+
+// Boot starts a machine from a kernel of its own instead of from its disk.
+type Boot struct {
+	Kernel FileRef `json:"kernel"`
+	Initrd FileRef `json:"initrd,omitzero"`
+	Append string  `json:"append,omitempty"`
+}
+
+// A FileRef names a small file that every node can fetch by its digest.
+type FileRef struct {
+	Name   string `json:"name"`
+	SHA256 string `json:"sha256"` // lower-case hex
+	Size   Bytes  `json:"size_bytes"`
+}
+
+// A VMStatus is a node's last report about a machine.
+type VMStatus struct {
+	State  VMState   `json:"state"`
+	Node   NodeID    `json:"node,omitzero"` // which node reports it
+	Reason string    `json:"reason,omitempty"`
+	Since  time.Time `json:"since,omitzero"`
+}
+
+// The bounds of a machine.
+const (
+	MaxCPUs   = 128
+	MinMemory = Bytes(32 << 20)
+	MaxMemory = Bytes(4 << 40)
+)
+
+// Validate says what is wrong with a new machine, or nil.
+func (v VM) Validate() error {
+	if err := ValidateName("vm", v.Name); err != nil {
+		return err
+	}
+	switch {
+	case v.CPUs < 1 || v.CPUs > MaxCPUs:
+		return Errorf(Invalid, "a vm has 1 to %d cpus, not %d", MaxCPUs, v.CPUs)
+	case v.Memory < MinMemory || v.Memory > MaxMemory:
+		return Errorf(Invalid, "a vm has %d to %d bytes of memory, not %d", MinMemory, MaxMemory, v.Memory)
+	case v.Memory%(1<<20) != 0:
+		return Errorf(Invalid, "memory of %d bytes is not a multiple of 1 MiB", v.Memory)
+	case len(v.Disks) == 0 && v.Boot == nil:
+		return Errorf(Invalid, "a vm needs a disk or a kernel to start from")
+	case v.Boot != nil && len(v.Boot.Append) > 2000:
+		return Errorf(Invalid, "a kernel command line has at most 2000 bytes, not %d", len(v.Boot.Append))
+	}
+	return nil
+}

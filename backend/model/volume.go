@@ -1,0 +1,124 @@
+package model
+
+import "time"
+
+// A MemberState says what a disk's part in a column may be used for.
+type MemberState string
+
+// The states of a member, complete.
+const (
+	Active  MemberState = "active"  // has everything; is read
+	Joining MemberState = "joining" // gets every new write and is being filled; is not read
+	Stale   MemberState = "stale"   // gets nothing; keeps its data and a cutoff
+)
+
+// A Member is one disk's part in a column. At most one member of a column lies
+// on a disk.
+type Member struct {
+	Disk  DiskID      `json:"disk"`
+	State MemberState `json:"state"`
+
+	// Cutoff: what the disk holds at or below it is known to be right. It is
+	// zero for an active member, and for a joining one that is new.
+	Cutoff Stamp `json:"cutoff,omitzero"`
+}
+
+// A Column is one stripe's mirrored home. Stripe unit u of a volume lies in
+// column u mod len(Columns).
+type Column struct {
+	Members []Member `json:"members"`
+}
+
+// Count returns how many members are in a state.
+func (c Column) Count(s MemberState) (n int) {
+	for _, m := range c.Members {
+		if m.State == s {
+			n++
+		}
+	}
+	return n
+}
+
+// Member returns the part of a disk in the column, or false.
+func (c Column) Member(d DiskID) (Member, bool) {
+	for _, m := range c.Members {
+		if m.Disk == d {
+			return m, true
+		}
+	}
+	return Member{}, false
+}
+
+// A VolumeKind says what a volume is for; it changes nothing about its data.
+type VolumeKind string
+
+// The kinds of volumes, complete.
+const (
+	VolumeDisk  VolumeKind = "disk"  // somebody's virtual disk
+	VolumeImage VolumeKind = "image" // a disk that new ones are made from
+)
+
+// A Volume is the record of one virtual disk. It changes only when something
+// fails, moves or is cut; writes do not touch it.
+type Volume struct {
+	ID         VolumeID   `json:"id"`
+	Name       string     `json:"name"`
+	Kind       VolumeKind `json:"kind"`
+	Size       Bytes      `json:"size_bytes"`
+	Copies     int        `json:"copies"`
+	Columns    []Column   `json:"columns"`
+	Generation Generation `json:"generation"`
+	Revision   Revision   `json:"revision"` // of this record; every change adds one
+	Epoch      Epoch      `json:"epoch"`
+	Holder     NodeID     `json:"holder,omitzero"` // zero: nobody holds it
+	Purpose    Purpose    `json:"purpose,omitempty"`
+	Created    time.Time  `json:"created"`
+}
+
+// A Purpose is why a node holds a volume.
+type Purpose string
+
+// The purposes, complete. A holder for maintenance gives way when asked.
+const (
+	ForGuest       Purpose = "guest"
+	ForExport      Purpose = "export"
+	ForMaintenance Purpose = "maintenance"
+)
+
+// A MemberChange is one row of a compare-and-swap of a volume's columns.
+type MemberChange struct {
+	Column int         `json:"column"`
+	Disk   DiskID      `json:"disk"`
+	State  MemberState `json:"state,omitempty"` // empty: the member is let go
+	Cutoff Stamp       `json:"cutoff,omitzero"`
+}
+
+// The bounds of a volume.
+const (
+	MinVolumeSize = Bytes(1 << 20)
+	MaxVolumeSize = Bytes(256 << 40)
+)
+
+// ValidateVolume says what is wrong with a new volume, or nil.
+func ValidateVolume(name string, size Bytes, copies int) error {
+	if err := ValidateName("volume", name); err != nil {
+		return err
+	}
+	if copies != 2 && copies != 3 {
+		return Errorf(Invalid, "a volume has 2 or 3 copies, not %d", copies)
+	}
+	return ValidateSize(size)
+}
+
+// ValidateSize says what is wrong with a volume's size, or nil.
+func ValidateSize(size Bytes) error {
+	switch {
+	case size < MinVolumeSize:
+		return Errorf(Invalid, "a volume of %d bytes is too small; the least is %d", size, MinVolumeSize)
+	case size > MaxVolumeSize:
+		return Errorf(Invalid, "a volume of %d bytes is too large; the most is %d", size, MaxVolumeSize)
+	case size%SectorSize != 0:
+		return Errorf(Invalid, "a volume of %d bytes is not a multiple of %d", size, SectorSize)
+	}
+	return nil
+}
