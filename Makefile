@@ -1,0 +1,74 @@
+# Drystone's commands. `make help` lists them. Every target but deps runs without
+# a network once deps has run.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+TAGS := webkit2_41
+LINT := golangci-lint
+LINT_VERSION := v2.15.0
+export PATH := $(CURDIR)/bin/tools:$(PATH)
+export CGO_ENABLED ?= 1
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+LDFLAGS := -s -w -X drystone.example/drystone/backend/model.Version=$(VERSION)
+DEMO_DIR ?= /var/tmp/drystone-demo
+
+.PHONY: help
+help: ## list the commands
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: deps
+deps: ## install what is missing to build, run and test (root, Debian 12)
+	@build/deps.sh $(LINT_VERSION)
+
+.PHONY: build
+build: frontend ## make bin/drystoned, bin/drystone, bin/drystone-desktop
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./backend/cmd/drystoned ./backend/cmd/drystone
+	go build -trimpath -tags desktop,production,$(TAGS) -ldflags '$(LDFLAGS)' -o bin/drystone-desktop .
+
+.PHONY: build-nodes
+build-nodes: frontend # the daemon and the CLI only
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./backend/cmd/drystoned ./backend/cmd/drystone
+
+.PHONY: build-windows
+build-windows: frontend ## make bin/drystone-desktop.exe
+	CGO_ENABLED=0 GOOS=windows GOARCH=amd64 go build -trimpath -tags desktop,production \
+		-ldflags '$(LDFLAGS) -H windowsgui' -o bin/drystone-desktop.exe .
+
+FRONTEND_SOURCES := $(shell find frontend -path frontend/node_modules -prune -o -path frontend/dist -prune -o -type f -print)
+.PHONY: frontend
+frontend: bin/.frontend
+bin/.frontend: $(FRONTEND_SOURCES)
+	cd frontend && npm run build
+	@mkdir -p bin && touch $@
+
+.PHONY: check
+check: ## formatting, vet, lint, layering, types: what every commit passes
+	@test -z "$$(gofmt -l backend desktop tests main.go)" || { gofmt -l backend desktop tests main.go; exit 1; }
+	go vet -tags $(TAGS) ./...
+	$(LINT) run --build-tags $(TAGS) ./...
+	go test ./backend/archtest
+	cd frontend && npm run check
+
+.PHONY: test
+test: deps build ## everything that must pass
+	@tests/run.sh
+
+.PHONY: bench
+bench: build-nodes ## the speed table, beside qemu-nbd on a raw file in the same run
+	@tests/bench/run.sh
+
+.PHONY: demo
+demo: deps build ## a three-node cluster with a running guest on this machine (root)
+	@tests/demo/up.sh $(DEMO_DIR)
+
+.PHONY: demo-down
+demo-down: ## stop the demo and remove it
+	@tests/demo/down.sh $(DEMO_DIR)
+
+.PHONY: nightly
+nightly: build ## the long runs: 500 seeds, the whole model
+	DRYSTONE_SEEDS=500 go test -timeout 3h ./backend/sim/... ./backend/block/...
+	go run ./tests/model
