@@ -1,0 +1,211 @@
+package schema
+
+import (
+	"time"
+
+	"drystone.example/drystone/backend/model"
+)
+
+// Version is the version of the API, the number in its path.
+const Version = 1
+
+// A List is how every list is answered.
+type List[T any] struct {
+	Items []T `json:"items"`
+}
+
+// ListOf makes a List that is never null.
+func ListOf[T any](items []T) List[T] {
+	if items == nil {
+		items = []T{}
+	}
+	return List[T]{Items: items}
+}
+
+// A Meta says what answers here; anybody may ask.
+type Meta struct {
+	Product      string          `json:"product"`
+	Version      string          `json:"version"`
+	API          int             `json:"api"`
+	ClusterID    model.ClusterID `json:"cluster_id"`
+	ClusterName  string          `json:"cluster_name"`
+	NodeID       model.NodeID    `json:"node_id"`
+	NodeName     string          `json:"node_name"`
+	Capabilities []string        `json:"capabilities"`
+}
+
+// A Health says whether this node can serve; anybody may ask.
+type Health struct {
+	Status string `json:"status" enum:"ok,degraded,unavailable"`
+	Leader bool   `json:"leader"` // whether a leader is known here
+	Reason string `json:"reason,omitempty"`
+}
+
+// The values of Health.Status.
+const (
+	HealthOK          = "ok"
+	HealthDegraded    = "degraded"    // everything works, with less protection
+	HealthUnavailable = "unavailable" // no leader: nothing can be changed
+)
+
+// A Cluster is the whole at a glance.
+type Cluster struct {
+	ID                 model.ClusterID `json:"id"`
+	Name               string          `json:"name"`
+	Version            string          `json:"version"`
+	Leader             model.NodeID    `json:"leader"`
+	Quorum             bool            `json:"quorum"`
+	NodesTotal         int             `json:"nodes_total"`
+	NodesUp            int             `json:"nodes_up"`
+	VMsTotal           int             `json:"vms_total"`
+	VMsRunning         int             `json:"vms_running"`
+	VolumesTotal       int             `json:"volumes_total"`
+	VolumesUnavailable int             `json:"volumes_unavailable"`
+	ColumnsTotal       int             `json:"columns_total"`
+	ColumnsOutOfSync   int             `json:"columns_out_of_sync"`
+	Pool               PoolSize        `json:"pool"`
+	Accel              string          `json:"accel"`      // kvm, tcg, or empty without a hypervisor
+	Hypervisor         bool            `json:"hypervisor"` // whether any node runs machines
+}
+
+// A PoolSize is how much room the pool has, before copies.
+type PoolSize struct {
+	Size    model.Bytes `json:"size_bytes"`
+	Used    model.Bytes `json:"used_bytes"`
+	Reserve model.Bytes `json:"reserve_bytes"` // kept free to rebuild what one node holds
+}
+
+// A Pool is every disk of every node taken together.
+type Pool struct {
+	PoolSize
+	Provisioned      model.Bytes `json:"provisioned_bytes"` // what the volumes promise, with copies
+	DisksOnline      int         `json:"disks_online"`
+	DisksTotal       int         `json:"disks_total"`
+	ColumnsOutOfSync int         `json:"columns_out_of_sync"`
+}
+
+// A Node is a member of the cluster.
+type Node struct {
+	ID         model.NodeID `json:"id"`
+	Name       string       `json:"name"`
+	Address    string       `json:"address"`
+	API        string       `json:"api"` // URL of its web page and API
+	Voter      bool         `json:"voter"`
+	Leader     bool         `json:"leader"`
+	Up         bool         `json:"up"`
+	Since      time.Time    `json:"since,omitzero"` // of Up; absent when nobody knows
+	Version    string       `json:"version"`
+	CPUs       int          `json:"cpus"`
+	Memory     model.Bytes  `json:"memory_bytes"`
+	Hypervisor bool         `json:"hypervisor"`
+	VMsRunning int          `json:"vms_running"`
+	Joined     time.Time    `json:"joined"`
+}
+
+// A Disk is one member of the pool.
+type Disk struct {
+	ID             model.DiskID    `json:"id"`
+	Node           model.NodeID    `json:"node"`
+	NodeName       string          `json:"node_name"`
+	Path           string          `json:"path"`
+	State          model.DiskState `json:"state" enum:"online,failed,offline"`
+	Size           model.Bytes     `json:"size_bytes"`
+	Used           model.Bytes     `json:"used_bytes"`
+	ChecksumErrors uint64          `json:"checksum_errors"`
+	Repaired       uint64          `json:"repaired"`
+	Error          string          `json:"error,omitempty"`
+}
+
+// A DiskSpec asks for a disk to be made part of the pool.
+type DiskSpec struct {
+	Path string      `json:"path" minLength:"1" maxLength:"4096" doc:"absolute path on the node"`
+	Size model.Bytes `json:"size_bytes,omitempty" minimum:"0" doc:"of a file to create; absent for what exists"`
+}
+
+// A Token lets nodes join; its secret was shown once.
+type Token struct {
+	ID      string    `json:"id"`
+	Name    string    `json:"name,omitempty"`
+	Uses    int       `json:"uses"` // left
+	Expires time.Time `json:"expires"`
+	Created time.Time `json:"created"`
+}
+
+// A TokenSpec asks for a join token.
+type TokenSpec struct {
+	Name string `json:"name,omitempty" maxLength:"63"`
+	TTL  int64  `json:"ttl_seconds,omitempty" minimum:"60" maximum:"2592000" default:"3600"`
+	Uses int    `json:"uses,omitempty" minimum:"1" maximum:"100" default:"1"`
+}
+
+// A NewToken is the one answer that holds a join token's secret.
+type NewToken struct {
+	ID      string    `json:"id"`
+	Token   string    `json:"token"`
+	Expires time.Time `json:"expires"`
+	Uses    int       `json:"uses"`
+}
+
+// A JoinRequest is what a node that holds a join token sends to become a member.
+// Everything in the certificate request but its public key is ignored.
+type JoinRequest struct {
+	TokenID string `json:"token_id" minLength:"8" maxLength:"8"`
+	Secret  string `json:"secret" minLength:"1" maxLength:"64"`
+	CSR     []byte `json:"csr" doc:"PEM of the certificate request" maxLength:"8192"`
+	Name    string `json:"name" maxLength:"63"`
+	Address string `json:"address" maxLength:"255" doc:"host or IP that the other nodes reach it at"`
+	API     string `json:"api,omitempty" maxLength:"255" doc:"URL of its web page and API"`
+	Version string `json:"version" maxLength:"63"`
+}
+
+// A JoinAnswer is all that a new member needs.
+type JoinAnswer struct {
+	ClusterID   model.ClusterID `json:"cluster_id"`
+	ClusterName string          `json:"cluster_name"`
+	NodeID      model.NodeID    `json:"node_id"`
+	Certificate []byte          `json:"certificate"` // PEM, the leaf
+	CA          []byte          `json:"ca"`          // PEM, every root that is trusted
+	GossipKeys  [][]byte        `json:"gossip_keys"` // the first one encrypts
+	Peers       []JoinPeer      `json:"peers"`
+}
+
+// A JoinPeer is a member that a new one may turn to.
+type JoinPeer struct {
+	ID      model.NodeID `json:"id"`
+	Name    string       `json:"name"`
+	Address string       `json:"address"`
+}
+
+// A Task is a piece of long work, seen from the node that does it.
+type Task struct {
+	ID      model.TaskID `json:"id"`
+	Kind    string       `json:"kind"`   // such as image.import or vm.create
+	Object  string       `json:"object"` // name of what it makes or changes
+	State   TaskState    `json:"state" enum:"running,done,failed,cancelled"`
+	Done    model.Bytes  `json:"done_bytes"`
+	Total   model.Bytes  `json:"total_bytes"` // zero: not known
+	Error   string       `json:"error"`       // one sentence; empty unless failed
+	Started time.Time    `json:"started"`
+	Ended   time.Time    `json:"ended,omitzero"`
+}
+
+// A TaskState says how a task stands.
+type TaskState string
+
+// The states of a task, complete.
+const (
+	TaskRunning   TaskState = "running"
+	TaskDone      TaskState = "done"
+	TaskFailed    TaskState = "failed"
+	TaskCancelled TaskState = "cancelled"
+)
+
+// An AuditRow is one change to the record, who asked for it, and what came of it.
+type AuditRow struct {
+	Index  uint64      `json:"index"`
+	Time   time.Time   `json:"time"`
+	Actor  model.Actor `json:"actor"`
+	Verb   string      `json:"verb"`
+	Object string      `json:"object"`
+	Result string      `json:"result"`
+}

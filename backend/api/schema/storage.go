@@ -1,0 +1,118 @@
+package schema
+
+import (
+	"time"
+
+	"drystone.example/drystone/backend/model"
+)
+
+// A VolumeState says how well a volume is protected.
+type VolumeState string
+
+// The states of a volume, complete.
+const (
+	VolumeHealthy     VolumeState = "healthy"     // every column has all its copies
+	VolumeDegraded    VolumeState = "degraded"    // some column has fewer copies than asked for
+	VolumeUnavailable VolumeState = "unavailable" // some column has no copy within reach
+)
+
+// A Volume is one virtual disk. Lists leave Columns out.
+type Volume struct {
+	ID               model.VolumeID   `json:"id"`
+	Name             string           `json:"name"`
+	Kind             model.VolumeKind `json:"kind" enum:"disk,image"`
+	Size             model.Bytes      `json:"size_bytes"`
+	Used             model.Bytes      `json:"used_bytes"` // on the disks, all copies
+	Copies           int              `json:"copies"`
+	Holder           model.NodeID     `json:"holder"`
+	HolderName       string           `json:"holder_name"`
+	Purpose          model.Purpose    `json:"purpose"`
+	Generation       model.Generation `json:"generation"`
+	Epoch            model.Epoch      `json:"epoch"`
+	State            VolumeState      `json:"state" enum:"healthy,degraded,unavailable"`
+	Fill             *Fill            `json:"fill,omitempty"`
+	AttachedTo       model.VMID       `json:"attached_to,omitzero"`
+	Created          time.Time        `json:"created"`
+	ColumnsTotal     int              `json:"columns_total"`
+	ColumnsOutOfSync int              `json:"columns_out_of_sync"`
+	Columns          []Column         `json:"columns,omitempty"`
+}
+
+// A Fill is how far the copying to joining members has come.
+type Fill struct {
+	Done  model.Bytes `json:"done_bytes"`
+	Total model.Bytes `json:"total_bytes"`
+}
+
+// A Column is one stripe's mirrored home.
+type Column struct {
+	Members []Member `json:"members"`
+}
+
+// A Member is one disk's part in a column.
+type Member struct {
+	Disk  model.DiskID      `json:"disk"`
+	Node  model.NodeID      `json:"node"`
+	State model.MemberState `json:"state" enum:"active,joining,stale"`
+}
+
+// A VolumeSpec asks for a volume.
+type VolumeSpec struct {
+	Name   string      `json:"name" maxLength:"63"`
+	Size   model.Bytes `json:"size_bytes"`
+	Copies int         `json:"copies,omitempty" default:"2"`
+}
+
+// A VolumeChange asks for a volume to be another size.
+type VolumeChange struct {
+	Size model.Bytes `json:"size_bytes"`
+}
+
+// An ExportSpec asks a node to serve a volume to a program beside it.
+type ExportSpec struct {
+	Kind ExportKind `json:"kind" enum:"nbd,vhost"`
+	Path string     `json:"path,omitempty" maxLength:"4096" doc:"absolute path of the socket; only over the node's own socket"`
+}
+
+// An ExportKind names a protocol that a volume can be served by.
+type ExportKind string
+
+// The kinds of exports, complete.
+const (
+	ExportNBD   ExportKind = "nbd"
+	ExportVhost ExportKind = "vhost"
+)
+
+// An ExportEvent is one line of the answer to an export: the first one says
+// where it is ready, a last one with Error says why it ended.
+type ExportEvent struct {
+	Ready string     `json:"ready,omitempty"`
+	Error *LineError `json:"error,omitempty"`
+}
+
+// An ImageFormat names a format that images are read in; it is never guessed.
+type ImageFormat string
+
+// The formats of images, complete.
+const (
+	Qcow2 ImageFormat = "qcow2"
+	Raw   ImageFormat = "raw"
+	VMDK  ImageFormat = "vmdk"
+	VHDX  ImageFormat = "vhdx"
+)
+
+// An ImportEvent is one line of the answer to an import. The last one has either
+// Volume or Error.
+type ImportEvent struct {
+	Phase  string      `json:"phase,omitempty"` // upload, convert
+	Done   model.Bytes `json:"done_bytes,omitempty"`
+	Total  model.Bytes `json:"total_bytes,omitempty"`
+	Volume *Volume     `json:"volume,omitempty"`
+	Error  *LineError  `json:"error,omitempty"`
+}
+
+// A LineError is an error inside a stream whose status is long sent.
+type LineError struct {
+	Code   model.Code `json:"code"`
+	Detail string     `json:"detail"`
+}

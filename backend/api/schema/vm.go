@@ -1,0 +1,84 @@
+package schema
+
+import (
+	"time"
+
+	"drystone.example/drystone/backend/model"
+)
+
+// A VM is one virtual machine.
+type VM struct {
+	ID       model.VMID       `json:"id"`
+	Name     string           `json:"name"`
+	CPUs     int              `json:"cpus"`
+	Memory   model.Bytes      `json:"memory_bytes"`
+	Disks    []VMDisk         `json:"disks"`
+	Boot     *model.Boot      `json:"boot,omitempty"`
+	Power    model.PowerState `json:"power" enum:"on,off"`
+	Node     model.NodeID     `json:"node"` // where it runs or shall run; empty: nowhere yet
+	NodeName string           `json:"node_name"`
+	Status   VMStatus         `json:"status"`
+	Created  time.Time        `json:"created"`
+}
+
+// A VMStatus is the last report about a machine.
+type VMStatus struct {
+	State  model.VMState `json:"state" enum:"stopped,starting,running,stopping,failed,unknown"`
+	Node   model.NodeID  `json:"node"`
+	Reason string        `json:"reason"`
+	Since  time.Time     `json:"since,omitzero"`
+}
+
+// A VMDisk is a volume attached to a machine.
+type VMDisk struct {
+	Volume model.VolumeID `json:"volume"`
+	Name   string         `json:"name"`
+	Size   model.Bytes    `json:"size_bytes"`
+	Used   model.Bytes    `json:"used_bytes"`
+	State  VolumeState    `json:"state" enum:"healthy,degraded,unavailable"`
+}
+
+// A VMSpec asks for a machine.
+type VMSpec struct {
+	Name   string      `json:"name" maxLength:"63"`
+	CPUs   int         `json:"cpus"`
+	Memory model.Bytes `json:"memory_bytes"`
+	Disks  []DiskFrom  `json:"disks" maxItems:"16"`
+	Boot   *model.Boot `json:"boot,omitempty"`
+}
+
+// A DiskFrom says where one disk of a new machine comes from; exactly one of its
+// fields is set.
+type DiskFrom struct {
+	Size   model.Bytes `json:"size_bytes,omitempty" doc:"a new, empty volume"`
+	Image  string      `json:"image,omitempty" maxLength:"63" doc:"a new volume, a copy of this image"`
+	Volume string      `json:"volume,omitempty" maxLength:"63" doc:"a volume that exists"`
+}
+
+// A PowerAction is what to do to a machine.
+type PowerAction string
+
+// The actions, complete.
+const (
+	PowerStart    PowerAction = "start"
+	PowerStop     PowerAction = "stop"     // at once, as if unplugged
+	PowerShutdown PowerAction = "shutdown" // by asking the guest
+	PowerReset    PowerAction = "reset"
+)
+
+// A StartSpec may name the node to start a machine on.
+type StartSpec struct {
+	Node string `json:"node,omitempty" maxLength:"63"`
+}
+
+// A ConsoleSpec asks for a way to a machine's console.
+type ConsoleSpec struct {
+	Kind string `json:"kind" enum:"serial"`
+}
+
+// A ConsoleTicket opens one console, once, within seconds.
+type ConsoleTicket struct {
+	Ticket  string    `json:"ticket"`
+	Expires time.Time `json:"expires"`
+	URL     string    `json:"url"` // path of the websocket
+}

@@ -1,0 +1,161 @@
+package api
+
+import (
+	"context"
+	"io"
+	"time"
+
+	"drystone.example/drystone/backend/api/schema"
+	"drystone.example/drystone/backend/model"
+)
+
+// A Service does what takes more than reading or writing the record: it decides
+// where things go, reaches into other nodes, and moves bytes. Every method may be
+// called from many goroutines at once, on any node; the actor has been allowed to
+// do it, and its text (names, sizes) has not been validated beyond its JSON
+// shape. Errors carry a model.Code; one without counts as internal and its text
+// stays in the log. Methods return soon after ctx ends.
+type Service interface {
+	Storage
+	Machines
+	Members
+	Reports
+}
+
+// Storage makes and moves volumes.
+type Storage interface {
+	// CreateVolume places a new volume's columns and records it.
+	CreateVolume(ctx context.Context, by model.Actor, spec schema.VolumeSpec) (model.Volume, error)
+
+	// ResizeVolume changes a volume's size, also under a running holder.
+	ResizeVolume(ctx context.Context, by model.Actor, id model.VolumeID, size model.Bytes) (model.Volume, error)
+
+	// DeleteVolume forgets a volume. It refuses one that a machine has or that
+	// is held.
+	DeleteVolume(ctx context.Context, by model.Actor, id model.VolumeID) error
+
+	// AddDisk makes a file or block device of a node part of the pool. With a
+	// size, a file of that size is made first.
+	AddDisk(ctx context.Context, by model.Actor, node model.NodeID, spec schema.DiskSpec) (model.Disk, error)
+
+	// Export serves a volume from this node. It calls ready once, with the
+	// URI, when clients can connect; then it blocks until ctx ends (which
+	// ends the export cleanly, and then it returns nil) or the export fails.
+	Export(ctx context.Context, by model.Actor, e Export, ready func(uri string) error) error
+
+	// ImportImage reads an image file from body and makes a volume of it.
+	// Progress is called as it goes on, never concurrently. If ctx ends or
+	// the import fails nothing is left behind.
+	ImportImage(ctx context.Context, by model.Actor, i Import, body io.Reader,
+		progress func(schema.ImportEvent)) (model.Volume, error)
+
+	// PutFile keeps a small file (a kernel, an initrd) where every node can
+	// fetch it. It refuses a body that does not have the digest in ref; the
+	// size in ref is what the client announced, or -1.
+	PutFile(ctx context.Context, by model.Actor, ref model.FileRef, body io.Reader) (model.FileRef, error)
+}
+
+// An Export is a volume to serve from this node.
+type Export struct {
+	Volume model.VolumeID
+	Kind   schema.ExportKind
+	Path   string // absolute, of the socket; empty: the node chooses
+}
+
+// An Import is an image to make a volume of.
+type Import struct {
+	Name   string // of the volume, valid
+	Format schema.ImageFormat
+	Size   int64 // of the file, or -1
+	Copies int
+}
+
+// Machines makes, starts and stops virtual machines.
+type Machines interface {
+	// CreateVM records a machine and makes the volumes it needs. If that
+	// fails or ctx ends nothing is left behind.
+	CreateVM(ctx context.Context, by model.Actor, spec VMSpec) (model.VM, error)
+
+	// PowerVM wishes a machine into a state and returns its record after; it
+	// does not wait for the guest. For start, node may name where; zero
+	// lets the cluster choose.
+	PowerVM(ctx context.Context, by model.Actor, id model.VMID, do schema.PowerAction,
+		node model.NodeID) (model.VM, error)
+
+	// DeleteVM forgets a machine that is off, and its volumes unless told to
+	// keep them.
+	DeleteVM(ctx context.Context, by model.Actor, id model.VMID, keepDisks bool) error
+
+	// SerialConsole opens the serial port of a running machine, on whichever
+	// node it runs. The caller closes it; ctx bounds only the opening.
+	SerialConsole(ctx context.Context, id model.VMID) (io.ReadWriteCloser, error)
+}
+
+// A VMSpec is a machine to be made, with its references resolved.
+type VMSpec struct {
+	Name   string
+	CPUs   int
+	Memory model.Bytes
+	Disks  []DiskFrom
+	Boot   *model.Boot
+}
+
+// A DiskFrom says where one disk comes from; exactly one field is set.
+type DiskFrom struct {
+	Size   model.Bytes    // a new, empty volume
+	Image  model.VolumeID // a new volume, a copy of this image
+	Volume model.VolumeID // this volume
+}
+
+// Members changes who belongs to the cluster.
+type Members interface {
+	// RemoveNode takes a node out for ever; its certificate is refused at once.
+	RemoveNode(ctx context.Context, by model.Actor, id model.NodeID) error
+
+	// CreateToken makes a join token. Its secret is in the answer and nowhere else.
+	CreateToken(ctx context.Context, by model.Actor, spec schema.TokenSpec) (schema.NewToken, error)
+
+	// Join redeems a token. The caller is not known; from is its address.
+	// A wrong, used or expired token is one and the same error, model.Denied.
+	Join(ctx context.Context, from string, req schema.JoinRequest) (schema.JoinAnswer, error)
+}
+
+// Reports is what nodes say about themselves, as heard last. These methods do
+// not wait for other nodes; who was never heard of is not in the answer.
+type Reports interface {
+	// Nodes is how the members are.
+	Nodes(ctx context.Context) map[model.NodeID]NodeReport
+
+	// Disks is how full the disks are, and their errors.
+	Disks(ctx context.Context) map[model.DiskID]model.DiskUsage
+
+	// Volumes is what the volumes take up, and how far their filling is.
+	Volumes(ctx context.Context) map[model.VolumeID]VolumeReport
+
+	// Leader is who leads, if that is known here; quorum is whether changes
+	// can be made now.
+	Leader() (id model.NodeID, quorum bool)
+
+	// Tasks is the long work of all nodes that can be reached, newest first.
+	Tasks(ctx context.Context) ([]schema.Task, error)
+
+	// CancelTask asks a running task to stop and leave nothing behind.
+	CancelTask(ctx context.Context, by model.Actor, id model.TaskID) error
+}
+
+// A NodeReport is how a member is.
+type NodeReport struct {
+	Up         bool
+	Since      time.Time // of Up
+	Version    string
+	CPUs       int
+	Memory     model.Bytes
+	Hypervisor bool
+	Accel      string // kvm or tcg, with a hypervisor
+}
+
+// A VolumeReport is what the members of a volume and its holder say.
+type VolumeReport struct {
+	Used model.Bytes  // on the disks, all copies
+	Fill *schema.Fill // while members are joining
+}
