@@ -36,6 +36,7 @@ var allowed = map[string]string{
 	"guard":        "model must",
 	"placement":    "model",
 	"meta/command": "model",
+	"api/schema":   "model",
 	"block/layout": "model must",
 	// level 2
 	"wire":         "model must pki",
@@ -53,13 +54,13 @@ var allowed = map[string]string{
 	"agent":   "block/volume block/server block/disk block/layout vhost nbd virt guard meta meta/command meta/state wire placement metrics iobuf model must",
 	"control": "meta meta/command meta/state wire placement pki gossip model must",
 	// level 5
-	"api":    "auth meta meta/command meta/state metrics control agent pki model must",
-	"client": "api pki model",
+	"api":    "api/schema auth meta meta/command meta/state metrics control agent pki model must",
+	"client": "api/schema pki model",
 	// level 6 and 7
 	"node":          "*",
 	"dev":           "node client virt guard pki model must",
 	"cmd/drystoned": "node guard model",
-	"cmd/drystone":  "node dev client api pki model must",
+	"cmd/drystone":  "node dev client api/schema pki model must",
 	"archtest":      "",
 }
 
