@@ -157,7 +157,11 @@ func (m *Metrics) Frame(t Topic) Frame {
 		r.age = oldest
 		rows = []row{r}
 	}
-	slices.SortFunc(rows, func(a, b row) int { return cmp.Compare(a.id, b.id) })
+	slices.SortFunc(rows, func(a, b row) int {
+		return cmp.Or(cmp.Compare(a.id, b.id), cmp.Compare(a.age, b.age))
+	})
+	// A guest that just moved is in two nodes' samples; the newer one counts.
+	rows = slices.CompactFunc(rows, func(a, b row) bool { return a.id == b.id })
 	return frame(now.UnixMilli(), columnsOf(t), rows)
 }
 
@@ -195,11 +199,13 @@ func (m *Metrics) History(t Topic, seconds int) History {
 	// slots[i] holds the rows of the second that ends at start + (i+1) s.
 	slots := make([][]row, seconds)
 	samples := make([][]Sample, seconds)
+	slot := func(sample Sample) int { return int((sample.At-start+999)/1000) - 1 }
 	for node, s := range m.nodes {
-		for _, sample := range s.recent(kept) {
-			i := int((sample.At - start - 1) / 1000)
-			if sample.At <= start || i >= seconds {
-				continue
+		recent := s.recent(kept)
+		for n, sample := range recent {
+			i := slot(sample)
+			if sample.At <= start || i >= seconds || n+1 < len(recent) && slot(recent[n+1]) == i {
+				continue // too old, too new, or not the last one of its second
 			}
 			samples[i] = append(samples[i], sample)
 			slots[i] = append(slots[i], sample.rows(t, node)...)

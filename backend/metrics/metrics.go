@@ -73,7 +73,7 @@ func (m *Metrics) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 
-	tick := time.NewTicker(interval)
+	tick := time.NewTimer(untilNext())
 	defer tick.Stop()
 	s := sampler{source: m.Source}
 	var failed bool
@@ -92,10 +92,22 @@ func (m *Metrics) Run(ctx context.Context) error {
 		}
 		select {
 		case <-tick.C:
+			tick.Reset(untilNext())
 		case <-ctx.Done():
 			return nil
 		}
 	}
+}
+
+// untilNext is the time until the middle of the next second, by which all nodes
+// sample at nearly the same time, and far from where one second ends.
+func untilNext() time.Duration {
+	now := time.Now()
+	next := now.Truncate(interval).Add(interval / 2)
+	if !next.After(now) {
+		next = next.Add(interval)
+	}
+	return next.Sub(now)
 }
 
 // poll asks every other node for what is new, all at once, and gives them a moment.
