@@ -22,6 +22,10 @@ const (
 	// minutes of a busy node cross the wire in several small answers.
 	perAnswer = 20_000
 
+	// offset is how long after the sampling the others are asked, so that all
+	// of them, their clocks a little off, have sampled too.
+	offset = 150 * time.Millisecond
+
 	// pollTimeout bounds one peer's answer, and settle how long a frame
 	// waits for the peers of its second.
 	pollTimeout = 3 * time.Second
@@ -87,6 +91,7 @@ func (m *Metrics) Run(ctx context.Context) error {
 			m.add(m.Self, []Sample{sample})
 		}
 		if m.watched() {
+			pause(ctx, offset)
 			m.poll(ctx, &polls)
 			m.notify()
 		}
@@ -96,6 +101,15 @@ func (m *Metrics) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		}
+	}
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
 	}
 }
 
