@@ -95,6 +95,9 @@ func (h *Handle) Signal(sig syscall.Signal) error {
 	return nil
 }
 
+// Kill is Signal with SIGKILL.
+func (h *Handle) Kill() error { return h.Signal(syscall.SIGKILL) }
+
 // Wait returns nil once the process is dead, or the context's error.
 func (h *Handle) Wait(ctx context.Context) error {
 	raw, err := h.file.SyscallConn()
