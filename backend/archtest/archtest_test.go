@@ -28,7 +28,7 @@ var allowed = map[string]string{
 	"must":  "",
 	"iobuf": "must",
 	// level 1
-	"pki":          "model",
+	"pki":          "model must",
 	"uring":        "must iobuf",
 	"vhost":        "model must iobuf",
 	"nbd":          "model must iobuf",
