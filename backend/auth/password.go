@@ -74,23 +74,22 @@ func (h *Hasher) Hash(ctx context.Context, password model.Secret) (model.Secret,
 		b64.EncodeToString(salt[:]), b64.EncodeToString(key))), nil
 }
 
-// Verify reports whether password is the one that hash was made of, and whether
-// the hash should be made anew because it costs something else by now. An empty
-// hash stands for a user who does not exist: it takes as long and is never right.
-func (h *Hasher) Verify(ctx context.Context, hash, password model.Secret) (ok, stale bool, err error) {
+// Verify reports whether password is the one that hash was made of. An empty hash
+// stands for a user who does not exist: it takes as long and is never right.
+func (h *Hasher) Verify(ctx context.Context, hash, password model.Secret) (bool, error) {
 	if hash.Reveal() == "" {
-		_, err = h.derive(ctx, password, make([]byte, saltLen), h.params, keyLen)
-		return false, false, err
+		_, err := h.derive(ctx, password, make([]byte, saltLen), h.params, keyLen)
+		return false, err
 	}
 	p, salt, want, err := parsePHC(hash.Reveal())
 	if err != nil {
-		return false, false, err
+		return false, err
 	}
 	got, err := h.derive(ctx, password, salt, p, uint32(len(want)))
 	if err != nil {
-		return false, false, err
+		return false, err
 	}
-	return subtle.ConstantTimeCompare(got, want) == 1, p != h.params, nil
+	return subtle.ConstantTimeCompare(got, want) == 1, nil
 }
 
 // derive waits for its turn. A caller whose turn is too far away is sent off at
