@@ -9,6 +9,7 @@ type Node struct {
 	Address string    `json:"address"` // host or IP, without a port; ports are the same everywhere
 	API     string    `json:"api"`     // URL of its web page and API
 	Serial  string    `json:"serial"`  // of its present certificate, hex
+	Version string    `json:"version"` // of the daemon it last said it runs
 	Voter   bool      `json:"voter"`   // takes part in raft's quorum
 	Joined  time.Time `json:"joined"`
 }

@@ -16,6 +16,26 @@ const (
 	Owner    Role = "owner"    // users, certificates, recovery
 )
 
+// Includes reports whether r may do all that least may. A role that is not one
+// of the roles above includes nothing and is included in nothing.
+func (r Role) Includes(least Role) bool {
+	return r.rank() >= least.rank() && least.rank() > 0
+}
+
+func (r Role) rank() int {
+	switch r {
+	case Viewer:
+		return 1
+	case Operator:
+		return 2
+	case Admin:
+		return 3
+	case Owner:
+		return 4
+	}
+	return 0
+}
+
 // A User is somebody who logs in.
 type User struct {
 	ID           UserID    `json:"id"`
@@ -45,9 +65,11 @@ type JoinToken struct {
 }
 
 // An Actor is who asked for a change; it travels in the command and is written
-// into the audit row.
+// into the audit row. Where UserID is set, the record refuses the change if that
+// user is gone or has less than Role by the time it is applied.
 type Actor struct {
 	User    string `json:"user"` // name; "system" for the cluster's own loops
+	UserID  UserID `json:"user_id,omitzero"`
 	Role    Role   `json:"role,omitempty"`
 	Address string `json:"address,omitempty"`
 	Request string `json:"request,omitempty"` // the request's identifier

@@ -95,6 +95,8 @@ type MemberChange struct {
 
 // The bounds of a volume.
 const (
+	MaxColumns    = 512 // the number of columns is a power of two
+	MaxMembers    = 8   // of one column, stale ones included
 	MinVolumeSize = Bytes(1 << 20)
 	MaxVolumeSize = Bytes(256 << 40)
 )

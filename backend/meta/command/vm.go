@@ -1,0 +1,78 @@
+package command
+
+import "drystone.example/drystone/backend/model"
+
+// VMCreate makes a machine that is off. Its volumes must be there and belong to
+// no other machine. Returns the model.VM.
+type VMCreate struct {
+	ID     model.VMID     `json:"id"`
+	Name   string         `json:"name"`
+	CPUs   int            `json:"cpus"`
+	Memory model.Bytes    `json:"memory"`
+	Disks  []model.VMDisk `json:"disks"`
+	Boot   *model.Boot    `json:"boot,omitempty"`
+}
+
+// VMUpdate replaces what is not nil of a machine that is off. Returns the
+// model.VM.
+type VMUpdate struct {
+	VM     model.VMID      `json:"vm"`
+	Name   *string         `json:"name,omitempty"`
+	CPUs   *int            `json:"cpus,omitempty"`
+	Memory *model.Bytes    `json:"memory,omitempty"`
+	Disks  *[]model.VMDisk `json:"disks,omitempty"`
+	Boot   *model.Boot     `json:"boot,omitempty"`
+}
+
+// VMPower says what a machine shall be. With a node, a machine that is stopped
+// is also placed there; one that is not stopped is not moved by it, and another
+// node than its own is refused. Returns the model.VM.
+type VMPower struct {
+	VM    model.VMID       `json:"vm"`
+	Power model.PowerState `json:"power"`
+	Node  model.NodeID     `json:"node,omitzero"`
+}
+
+// VMPlace says where a machine shall run; zero is nowhere. It is compare-and-swap
+// on the node it is placed on. That the guest does not run any more where it was
+// (its node said so, or has lost its lease) is the leader's to see, before it
+// proposes. Returns the model.VM, also with the Conflict.
+type VMPlace struct {
+	VM       model.VMID   `json:"vm"`
+	Node     model.NodeID `json:"node"`
+	Expected model.NodeID `json:"expected"`
+}
+
+// VMReport is a node's word about a machine placed on it; from any other node it
+// is refused with model.Conflict and changes nothing. Returns the model.VM, also
+// with the Conflict.
+type VMReport struct {
+	VM     model.VMID    `json:"vm"`
+	Node   model.NodeID  `json:"node"`
+	State  model.VMState `json:"state"`
+	Reason string        `json:"reason,omitempty"`
+}
+
+// VMDelete forgets a machine that is off and stopped, and with Disks its volumes
+// too, by the rules of VolumeDelete: all or nothing. Returns the model.VM as it
+// was.
+type VMDelete struct {
+	VM    model.VMID `json:"vm"`
+	Disks bool       `json:"disks,omitempty"`
+}
+
+// Kind implements Command, here and below.
+func (VMCreate) Kind() Kind { return KindVMCreate }
+func (VMUpdate) Kind() Kind { return KindVMUpdate }
+func (VMPower) Kind() Kind  { return KindVMPower }
+func (VMPlace) Kind() Kind  { return KindVMPlace }
+func (VMReport) Kind() Kind { return KindVMReport }
+func (VMDelete) Kind() Kind { return KindVMDelete }
+
+// Object implements Command, here and below.
+func (c VMCreate) Object() string { return "vm " + c.ID.String() }
+func (c VMUpdate) Object() string { return "vm " + c.VM.String() }
+func (c VMPower) Object() string  { return "vm " + c.VM.String() }
+func (c VMPlace) Object() string  { return "vm " + c.VM.String() }
+func (c VMReport) Object() string { return "vm " + c.VM.String() }
+func (c VMDelete) Object() string { return "vm " + c.VM.String() }

@@ -1,0 +1,200 @@
+package state
+
+import (
+	"slices"
+
+	"drystone.example/drystone/backend/meta/command"
+	"drystone.example/drystone/backend/model"
+)
+
+// maxReason bounds what a node may say about a machine.
+const maxReason = 500
+
+func vmObject(v model.VM) string { return "vm " + v.ID.String() + " " + v.Name }
+
+func (x *tx) vmCreate(c command.VMCreate) (any, error) {
+	vm := model.VM{ID: c.ID, Name: c.Name, CPUs: c.CPUs, Memory: c.Memory, Disks: c.Disks, Boot: c.Boot,
+		Power: model.PowerOff, Status: model.VMStatus{State: model.VMStopped, Since: x.at}, Created: x.at}
+	x.object = vmObject(vm)
+	if _, taken := x.vms.get(c.ID); taken || c.ID == 0 {
+		return nil, model.Errorf(model.Conflict, "the identifier %s is a vm already", c.ID)
+	}
+	if err := x.validVM(vm); err != nil {
+		return nil, err
+	}
+	return vm, put(x, &x.vms, vm)
+}
+
+// validVM holds what a machine must be, also against the other rows.
+func (x *tx) validVM(vm model.VM) error {
+	if err := vm.Validate(); err != nil {
+		return err
+	}
+	if other, taken := x.vms.names[lower(vm.Name)]; taken && other != vm.ID {
+		return model.Errorf(model.Conflict, "there is already a vm named %q", vm.Name)
+	}
+	for i, d := range vm.Disks {
+		v, err := x.volumes.find(d.Volume)
+		if err != nil {
+			return err
+		}
+		if slices.Contains(vm.Disks[:i], d) {
+			return model.Errorf(model.Invalid, "the volume %q is given twice", v.Name)
+		}
+		if other, attached := vmOf(x.vms, d.Volume); attached && other.ID != vm.ID {
+			return model.Errorf(model.Conflict, "the volume %q belongs to the vm %q", v.Name, other.Name)
+		}
+	}
+	return nil
+}
+
+// isOff reports whether a machine neither runs nor shall run.
+func isOff(vm model.VM) bool {
+	return vm.Power == model.PowerOff && atRest(vm)
+}
+
+// atRest reports whether a machine runs nowhere, by the word of its node.
+func atRest(vm model.VM) bool {
+	return vm.Node == 0 || vm.Status.State == model.VMStopped || vm.Status.State == model.VMFailed
+}
+
+func (x *tx) vmUpdate(c command.VMUpdate) (any, error) {
+	vm, err := x.vms.find(c.VM)
+	if err != nil {
+		return nil, err
+	}
+	x.object = vmObject(vm)
+	if !isOff(vm) {
+		return nil, model.Errorf(model.Conflict, "the vm %q is not off", vm.Name)
+	}
+	if c.Name != nil {
+		vm.Name = *c.Name
+	}
+	if c.CPUs != nil {
+		vm.CPUs = *c.CPUs
+	}
+	if c.Memory != nil {
+		vm.Memory = *c.Memory
+	}
+	if c.Disks != nil {
+		vm.Disks = *c.Disks
+	}
+	if c.Boot != nil {
+		vm.Boot = c.Boot
+	}
+	if err := x.validVM(vm); err != nil {
+		return nil, err
+	}
+	return vm, put(x, &x.vms, vm)
+}
+
+func (x *tx) vmPower(c command.VMPower) (any, error) {
+	vm, err := x.vms.find(c.VM)
+	if err != nil {
+		return nil, err
+	}
+	x.object = vmObject(vm)
+	old := vm
+	switch c.Power {
+	case model.PowerOff:
+	case model.PowerOn:
+		if c.Node != 0 && c.Node != vm.Node {
+			if _, err := x.nodes.find(c.Node); err != nil {
+				return nil, err
+			}
+			if !atRest(vm) || vm.Power == model.PowerOn && vm.Node != 0 {
+				return nil, model.Errorf(model.Conflict, "the vm %q is on %s already", vm.Name, x.nodeName(vm.Node))
+			}
+			vm.Node = c.Node
+		}
+		if old.Power == model.PowerOff && vm.Node != 0 {
+			// From now on it may be running there, whatever was last reported.
+			vm.Status = model.VMStatus{State: model.VMStarting, Node: vm.Node, Since: x.at}
+		}
+	default:
+		return nil, model.Errorf(model.Invalid, "%q is not something a vm can be asked to be", c.Power)
+	}
+	vm.Power = c.Power
+	if vm.Power == old.Power && vm.Node == old.Node {
+		return vm, nil
+	}
+	return vm, put(x, &x.vms, vm)
+}
+
+func (x *tx) vmPlace(c command.VMPlace) (any, error) {
+	vm, err := x.vms.find(c.VM)
+	if err != nil {
+		return nil, err
+	}
+	x.object = vmObject(vm)
+	if vm.Node != c.Expected {
+		return vm, model.Errorf(model.Conflict, "the vm %q is placed on %s", vm.Name, x.nodeName(vm.Node))
+	}
+	if c.Node != 0 {
+		if _, err := x.nodes.find(c.Node); err != nil {
+			return nil, err
+		}
+	}
+	if vm.Node == c.Node {
+		return vm, nil
+	}
+	vm.Node = c.Node
+	vm.Status = model.VMStatus{State: model.VMStopped, Node: c.Node, Since: x.at}
+	if vm.Power == model.PowerOn && c.Node != 0 {
+		vm.Status.State = model.VMStarting
+	}
+	return vm, put(x, &x.vms, vm)
+}
+
+func (x *tx) vmReport(c command.VMReport) (any, error) {
+	vm, err := x.vms.find(c.VM)
+	if err != nil {
+		return nil, err
+	}
+	x.object = vmObject(vm)
+	if vm.Node != c.Node || c.Node == 0 {
+		return vm, model.Errorf(model.Conflict, "the vm %q is not placed on %s", vm.Name, x.nodeName(c.Node))
+	}
+	switch c.State {
+	case model.VMStopped, model.VMStarting, model.VMRunning, model.VMStopping, model.VMFailed, model.VMUnknown:
+	default:
+		return nil, model.Errorf(model.Invalid, "%q is not a state of a vm", c.State)
+	}
+	if len(c.Reason) > maxReason {
+		c.Reason = c.Reason[:maxReason]
+	}
+	s := model.VMStatus{State: c.State, Node: c.Node, Reason: c.Reason, Since: vm.Status.Since}
+	if s == vm.Status {
+		return vm, nil
+	}
+	if s.State != vm.Status.State || s.Node != vm.Status.Node {
+		s.Since = x.at
+	}
+	vm.Status = s
+	return vm, put(x, &x.vms, vm)
+}
+
+func (x *tx) vmDelete(c command.VMDelete) (any, error) {
+	vm, err := x.vms.find(c.VM)
+	if err != nil {
+		return nil, err
+	}
+	x.object = vmObject(vm)
+	if !isOff(vm) {
+		return nil, model.Errorf(model.Conflict, "the vm %q is not off", vm.Name)
+	}
+	drop(x, &x.vms, vm.ID)
+	if !c.Disks {
+		return vm, nil
+	}
+	for _, d := range vm.Disks {
+		v, err := x.volumes.find(d.Volume)
+		if err != nil {
+			return nil, err
+		}
+		if err := x.forgetVolume(v); err != nil {
+			return nil, err
+		}
+	}
+	return vm, nil
+}
