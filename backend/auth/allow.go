@@ -53,21 +53,6 @@ type Object struct {
 	ID   string
 }
 
-// rank orders the roles; what is not a role has rank zero.
-func rank(r model.Role) int {
-	switch r {
-	case model.Viewer:
-		return 1
-	case model.Operator:
-		return 2
-	case model.Admin:
-		return 3
-	case model.Owner:
-		return 4
-	}
-	return 0
-}
-
 type deed struct {
 	verb Verb
 	kind Kind
@@ -114,14 +99,14 @@ func Allow(s Subject, verb Verb, o Object) error {
 	if verb == Public {
 		return nil
 	}
-	if rank(s.Role) == 0 || s.Name == "" {
+	if !s.Role.Includes(model.Viewer) || s.Name == "" {
 		return model.Errorf(model.Unknown, "log in first")
 	}
 	need, ok := least[deed{verb, o.Kind}]
 	if !ok {
 		return model.Errorf(model.Denied, "nobody may %s a %s", verb, o.Kind)
 	}
-	if rank(s.Role) < rank(need) {
+	if !s.Role.Includes(need) {
 		return model.Errorf(model.Denied, "this needs the role %s; %s is %s", need, s.Name, s.Role)
 	}
 	return nil
