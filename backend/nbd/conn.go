@@ -82,7 +82,7 @@ func (s *Server) serve(ctx context.Context, nc *net.UnixConn) {
 	// When the server closes, reading ends; what was read until then is answered.
 	stop := context.AfterFunc(ctx, func() {
 		_ = nc.SetReadDeadline(past)
-		c.giveUp.Reset(drainMax)
+		c.giveUp.Reset(c.srv.drain)
 	})
 	defer stop()
 
@@ -131,7 +131,8 @@ func (c *conn) read() error {
 		r := c.take()
 		r.header, r.began = h, time.Now()
 		c.srv.stats.inFlight.Add(1)
-		if err := c.admit(r); err != nil {
+		r.err = c.check(r)
+		if err := c.payload(r); err != nil {
 			c.recycle(r)
 			return err
 		}
@@ -158,32 +159,30 @@ func (c *conn) take() *request {
 	return <-c.free
 }
 
-// admit checks a request and, for a write, reads its payload. A request that
-// must not be carried out leaves with err set; an error of admit itself means
-// that the stream is of no more use.
-func (c *conn) admit(r *request) error {
-	r.err = c.check(r)
+// payload gets the buffers of a read or a write and fills those of a write from
+// the stream. An error means that the stream is of no more use.
+func (c *conn) payload(r *request) error {
+	refused := r.err != nil
 	switch {
 	case r.cmd == cmdWrite && r.length > payloadMax:
 		return model.Errorf(model.Invalid, "a write of %d bytes", r.length)
-	case r.cmd == cmdWrite && r.err != nil:
+	case r.cmd == cmdWrite && refused:
 		_, err := io.CopyN(io.Discard, c.in, int64(r.length))
 		return err
-	case r.err != nil || (r.cmd != cmdWrite && r.cmd != cmdRead):
+	case refused, r.cmd != cmdWrite && r.cmd != cmdRead:
 		return nil
 	}
 	c.hold(r)
 	for off, n := int64(r.off), int64(r.length); n > 0; {
 		step := min(n, pieceMax-off%pieceMax)
-		r.bufs = append(r.bufs, iobuf.Get(int(step)))
-		off, n = off+step, n-step
-	}
-	if r.cmd == cmdWrite {
-		for _, b := range r.bufs {
+		b := iobuf.Get(int(step))
+		r.bufs = append(r.bufs, b)
+		if r.cmd == cmdWrite {
 			if _, err := io.ReadFull(c.in, b.Bytes); err != nil {
 				return err
 			}
 		}
+		off, n = off+step, n-step
 	}
 	return nil
 }
@@ -282,9 +281,9 @@ func (c *conn) start(r *request) {
 }
 
 // drain waits for what is in flight and ends the workers. Requests that take
-// longer than drainMax are cancelled.
+// longer than the server's drain time are cancelled.
 func (c *conn) drain() {
-	c.giveUp.Reset(drainMax)
+	c.giveUp.Reset(c.srv.drain)
 	for range c.made {
 		<-c.free
 	}

@@ -39,6 +39,7 @@ type Server struct {
 	cfg   Config
 	log   *slog.Logger
 	l     *unixsock.Listener
+	drain time.Duration // drainMax but in tests
 	stats counters
 }
 
@@ -59,7 +60,7 @@ func Listen(ctx context.Context, cfg Config) (*Server, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Server{cfg: cfg, log: log.With("socket", cfg.Path), l: l}, nil
+	return &Server{cfg: cfg, log: log.With("socket", cfg.Path), l: l, drain: drainMax}, nil
 }
 
 // URI is the address clients use.

@@ -22,14 +22,12 @@ import (
 // final zero.
 const PathMax = 107
 
-// An Owner is who may connect, beside root.
+// An Owner is who may connect, beside root. The zero Owner is the user of this
+// process, alone.
 type Owner struct {
-	UID, GID int         // -1 leaves it as it is
+	UID, GID int         // zero leaves it as it is
 	Mode     fs.FileMode // zero means 0600
 }
-
-// Private lets only the user of this process connect.
-var Private = Owner{UID: -1, GID: -1, Mode: 0o600}
 
 // A Listener is a listening socket and its path. Close removes the path unless
 // somebody has put another socket there since.
@@ -119,12 +117,22 @@ func publish(draft, path string, owner Owner) (os.FileInfo, error) {
 	if err := os.Chmod(draft, mode); err != nil {
 		return nil, err
 	}
-	if err := os.Chown(draft, owner.UID, owner.GID); err != nil {
-		return nil, err
+	if owner.UID != 0 || owner.GID != 0 {
+		if err := os.Chown(draft, keepZero(owner.UID), keepZero(owner.GID)); err != nil {
+			return nil, err
+		}
 	}
 	made, err := os.Lstat(draft)
 	if err != nil {
 		return nil, err
 	}
 	return made, os.Rename(draft, path)
+}
+
+// keepZero turns "as it is" into what chown takes for it.
+func keepZero(id int) int {
+	if id == 0 {
+		return -1
+	}
+	return id
 }
