@@ -131,16 +131,10 @@ func (c *conn) read() error {
 		r := c.take()
 		r.header, r.began = h, time.Now()
 		c.srv.stats.inFlight.Add(1)
-		r.err = c.check(r)
-		if err := c.payload(r); err != nil {
+		if err := c.admit(r); err != nil {
 			c.recycle(r)
 			return err
 		}
-		if r.err != nil {
-			c.out.add(r)
-			continue
-		}
-		c.start(r)
 	}
 }
 
@@ -159,19 +153,33 @@ func (c *conn) take() *request {
 	return <-c.free
 }
 
-// payload gets the buffers of a read or a write and fills those of a write from
-// the stream. An error means that the stream is of no more use.
-func (c *conn) payload(r *request) error {
-	refused := r.err != nil
-	switch {
-	case r.cmd == cmdWrite && r.length > payloadMax:
+// admit starts a request, or answers one that cannot be carried out. An error of
+// admit itself means that the stream is of no more use.
+func (c *conn) admit(r *request) error {
+	if r.cmd == cmdWrite && r.length > payloadMax {
 		return model.Errorf(model.Invalid, "a write of %d bytes", r.length)
-	case r.cmd == cmdWrite && refused:
-		_, err := io.CopyN(io.Discard, c.in, int64(r.length))
-		return err
-	case refused, r.cmd != cmdWrite && r.cmd != cmdRead:
+	}
+	if r.err = c.check(r); r.err != nil {
+		if r.cmd == cmdWrite {
+			if _, err := io.CopyN(io.Discard, c.in, int64(r.length)); err != nil {
+				return err
+			}
+		}
+		c.out.add(r)
 		return nil
 	}
+	if r.cmd == cmdWrite || r.cmd == cmdRead {
+		if err := c.payload(r); err != nil {
+			return err
+		}
+	}
+	c.start(r)
+	return nil
+}
+
+// payload gets the buffers of a read or a write and fills those of a write from
+// the stream.
+func (c *conn) payload(r *request) error {
 	c.hold(r)
 	for off, n := int64(r.off), int64(r.length); n > 0; {
 		step := min(n, pieceMax-off%pieceMax)
