@@ -163,9 +163,10 @@ type JoinAnswer struct {
 	ClusterID   model.ClusterID `json:"cluster_id"`
 	ClusterName string          `json:"cluster_name"`
 	NodeID      model.NodeID    `json:"node_id"`
-	Certificate []byte          `json:"certificate"` // PEM, the leaf
-	CA          []byte          `json:"ca"`          // PEM, every root that is trusted
-	GossipKeys  [][]byte        `json:"gossip_keys"` // the first one encrypts
+	NodeCert    string          `json:"node_certificate"` // PEM chain for the node port
+	WebCert     string          `json:"web_certificate"`  // PEM chain for the web port
+	Roots       string          `json:"roots"`            // PEM, every root that is trusted
+	GossipKeys  [][]byte        `json:"gossip_keys"`      // the first one encrypts
 	Peers       []JoinPeer      `json:"peers"`
 }
 
@@ -199,13 +200,3 @@ const (
 	TaskFailed    TaskState = "failed"
 	TaskCancelled TaskState = "cancelled"
 )
-
-// An AuditRow is one change to the record, who asked for it, and what came of it.
-type AuditRow struct {
-	Index  uint64      `json:"index"`
-	Time   time.Time   `json:"time"`
-	Actor  model.Actor `json:"actor"`
-	Verb   string      `json:"verb"`
-	Object string      `json:"object"`
-	Result string      `json:"result"`
-}

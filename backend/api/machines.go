@@ -1,0 +1,159 @@
+package api
+
+import (
+	"context"
+
+	"drystone.example/drystone/backend/api/schema"
+	"drystone.example/drystone/backend/meta/state"
+	"drystone.example/drystone/backend/model"
+)
+
+func (s *Server) listVMs(ctx context.Context, _ *none) (*out[schema.List[schema.VM]], error) {
+	p, err := s.picture(ctx)
+	if err != nil {
+		return nil, err
+	}
+	vms := make([]schema.VM, 0, len(p.VMs()))
+	for _, vm := range p.VMs() {
+		vms = append(vms, p.vm(vm))
+	}
+	return answer(schema.ListOf(vms), nil)
+}
+
+func (s *Server) getVM(ctx context.Context, in *byRef) (*out[schema.VM], error) {
+	p, err := s.picture(ctx)
+	if err != nil {
+		return nil, err
+	}
+	vm, err := p.FindVM(in.Ref)
+	if err != nil {
+		return nil, err
+	}
+	return answer(p.vm(vm), nil)
+}
+
+// vmOf answers with a machine after a change that returned its record.
+func (s *Server) vmOf(ctx context.Context, vm model.VM, err error) (*out[schema.VM], error) {
+	if err != nil {
+		return nil, err
+	}
+	return answer(s.pictureOf(ctx, s.Record.Local()).vm(vm), nil)
+}
+
+type vmInput struct {
+	Body schema.VMSpec
+}
+
+func (s *Server) createVM(ctx context.Context, in *vmInput) (*out[schema.VM], error) {
+	view, err := s.Record.View(ctx)
+	if err != nil {
+		return nil, err
+	}
+	spec := VMSpec{Name: in.Body.Name, CPUs: in.Body.CPUs, Memory: in.Body.Memory, Boot: in.Body.Boot}
+	for i, d := range in.Body.Disks {
+		from, err := diskFrom(view, i, d)
+		if err != nil {
+			return nil, err
+		}
+		spec.Disks = append(spec.Disks, from)
+	}
+	draft := model.VM{Name: spec.Name, CPUs: spec.CPUs, Memory: spec.Memory, Boot: spec.Boot}
+	draft.Disks = make([]model.VMDisk, len(spec.Disks))
+	if err := draft.Validate(); err != nil {
+		return nil, err
+	}
+	vm, err := s.Service.CreateVM(ctx, by(ctx), spec)
+	return s.vmOf(ctx, vm, err)
+}
+
+// diskFrom resolves where a disk comes from; exactly one source is given.
+func diskFrom(view *state.View, i int, d schema.DiskFrom) (DiskFrom, error) {
+	given := 0
+	for _, is := range []bool{d.Size != 0, d.Image != "", d.Volume != ""} {
+		if is {
+			given++
+		}
+	}
+	if given != 1 {
+		return DiskFrom{}, model.Errorf(model.Invalid,
+			"disk %d needs exactly one of size_bytes, image and volume", i)
+	}
+	switch {
+	case d.Image != "":
+		v, err := view.FindVolume(d.Image)
+		if err == nil && v.Kind != model.VolumeImage {
+			err = model.Errorf(model.Invalid, "the volume %q is not an image", v.Name)
+		}
+		return DiskFrom{Image: v.ID}, err
+	case d.Volume != "":
+		v, err := view.FindVolume(d.Volume)
+		return DiskFrom{Volume: v.ID}, err
+	}
+	return DiskFrom{Size: d.Size}, model.ValidateSize(d.Size)
+}
+
+type vmDeleteInput struct {
+	byRef
+
+	KeepDisks bool `query:"keep_disks" doc:"leave its volumes"`
+}
+
+func (s *Server) deleteVM(ctx context.Context, in *vmDeleteInput) (*done, error) {
+	id, err := s.vmID(ctx, in.Ref)
+	if err != nil {
+		return nil, err
+	}
+	return finished(s.Service.DeleteVM(ctx, by(ctx), id, in.KeepDisks))
+}
+
+func (s *Server) vmID(ctx context.Context, ref string) (model.VMID, error) {
+	view, err := s.Record.View(ctx)
+	if err != nil {
+		return 0, err
+	}
+	vm, err := view.FindVM(ref)
+	return vm.ID, err
+}
+
+type startInput struct {
+	byRef
+
+	Body *schema.StartSpec
+}
+
+func (s *Server) startVM(ctx context.Context, in *startInput) (*out[schema.VM], error) {
+	var node model.NodeID
+	if in.Body != nil && in.Body.Node != "" {
+		view, err := s.Record.View(ctx)
+		if err != nil {
+			return nil, err
+		}
+		n, err := view.FindNode(in.Body.Node)
+		if err != nil {
+			return nil, err
+		}
+		node = n.ID
+	}
+	return s.power(ctx, in.Ref, schema.PowerStart, node)
+}
+
+func (s *Server) stopVM(ctx context.Context, in *byRef) (*out[schema.VM], error) {
+	return s.power(ctx, in.Ref, schema.PowerStop, 0)
+}
+
+func (s *Server) shutdownVM(ctx context.Context, in *byRef) (*out[schema.VM], error) {
+	return s.power(ctx, in.Ref, schema.PowerShutdown, 0)
+}
+
+func (s *Server) resetVM(ctx context.Context, in *byRef) (*out[schema.VM], error) {
+	return s.power(ctx, in.Ref, schema.PowerReset, 0)
+}
+
+func (s *Server) power(ctx context.Context, ref string, do schema.PowerAction, node model.NodeID) (*out[schema.VM], error) {
+	id, err := s.vmID(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	vm, err := s.Service.PowerVM(ctx, by(ctx), id, do, node)
+	return s.vmOf(ctx, vm, err)
+}

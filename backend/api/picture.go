@@ -1,0 +1,211 @@
+package api
+
+import (
+	"context"
+
+	"drystone.example/drystone/backend/api/schema"
+	"drystone.example/drystone/backend/meta/state"
+	"drystone.example/drystone/backend/model"
+)
+
+// A picture is the record with what the nodes report, from which answers are made.
+type picture struct {
+	*state.View
+
+	reports map[model.NodeID]NodeReport
+	usage   map[model.DiskID]model.DiskUsage
+	volumes map[model.VolumeID]VolumeReport
+	leader  model.NodeID
+	quorum  bool
+}
+
+// picture takes a linearizable one.
+func (s *Server) picture(ctx context.Context) (*picture, error) {
+	view, err := s.Record.View(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return s.pictureOf(ctx, view), nil
+}
+
+// anyPicture takes a linearizable one or, while there is no leader, one of what
+// this node knows: for answers that say themselves whether there is a quorum.
+func (s *Server) anyPicture(ctx context.Context) (*picture, error) {
+	p, err := s.picture(ctx)
+	if model.CodeOf(err) == model.Unavailable {
+		return s.pictureOf(ctx, s.Record.Local()), nil
+	}
+	return p, err
+}
+
+func (s *Server) pictureOf(ctx context.Context, view *state.View) *picture {
+	p := &picture{
+		View:    view,
+		reports: s.Service.Nodes(ctx),
+		usage:   s.Service.Disks(ctx),
+		volumes: s.Service.Volumes(ctx),
+	}
+	p.leader, p.quorum = s.Service.Leader()
+	return p
+}
+
+func (p *picture) nodeName(id model.NodeID) string {
+	n, err := p.Node(id)
+	if err != nil {
+		return ""
+	}
+	return n.Name
+}
+
+func (p *picture) node(n model.Node) schema.Node {
+	r := p.reports[n.ID]
+	version := r.Version
+	if version == "" {
+		version = n.Version
+	}
+	running := 0
+	for _, vm := range p.VMs() {
+		if vm.Node == n.ID && p.vmState(vm) == model.VMRunning {
+			running++
+		}
+	}
+	return schema.Node{
+		ID: n.ID, Name: n.Name, Address: n.Address, API: n.API, Voter: n.Voter,
+		Leader: n.ID == p.leader, Up: r.Up, Since: r.Since, Version: version,
+		CPUs: r.CPUs, Memory: r.Memory, Hypervisor: r.Hypervisor,
+		VMsRunning: running, Joined: n.Joined,
+	}
+}
+
+// diskState is what the record says, unless the disk's node is away.
+func (p *picture) diskState(d model.Disk) model.DiskState {
+	if d.State == model.DiskOnline && !p.reports[d.Node].Up {
+		return model.DiskOffline
+	}
+	return d.State
+}
+
+func (p *picture) disk(d model.Disk) schema.Disk {
+	u := p.usage[d.ID]
+	return schema.Disk{
+		ID: d.ID, Node: d.Node, NodeName: p.nodeName(d.Node), Path: d.Path,
+		State: p.diskState(d), Size: d.Size, Used: u.Used,
+		ChecksumErrors: u.ChecksumErrors, Repaired: u.Repaired, Error: d.Error,
+	}
+}
+
+// health is how a volume's columns are.
+type health struct {
+	state     schema.VolumeState
+	outOfSync int // columns with fewer active members than copies
+}
+
+func (p *picture) health(v model.Volume) health {
+	h := health{state: schema.VolumeHealthy}
+	for _, c := range v.Columns {
+		active, within := 0, 0
+		for _, m := range c.Members {
+			if m.State != model.Active {
+				continue
+			}
+			active++
+			if d, err := p.Disk(m.Disk); err == nil && p.diskState(d) == model.DiskOnline {
+				within++
+			}
+		}
+		if active < v.Copies {
+			h.outOfSync++
+		}
+		switch {
+		case within == 0:
+			h.state = schema.VolumeUnavailable
+		case within < v.Copies && h.state == schema.VolumeHealthy:
+			h.state = schema.VolumeDegraded
+		}
+	}
+	return h
+}
+
+func (p *picture) volume(v model.Volume, columns bool) schema.Volume {
+	h, r := p.health(v), p.volumes[v.ID]
+	o := schema.Volume{
+		ID: v.ID, Name: v.Name, Kind: v.Kind, Size: v.Size, Used: r.Used, Copies: v.Copies,
+		Holder: v.Holder, HolderName: p.nodeName(v.Holder), Purpose: v.Purpose,
+		Generation: v.Generation, Epoch: v.Epoch, State: h.state, Fill: r.Fill, Created: v.Created,
+		ColumnsTotal: len(v.Columns), ColumnsOutOfSync: h.outOfSync,
+	}
+	if vm, ok := p.VMOf(v.ID); ok {
+		o.AttachedTo = vm.ID
+	}
+	if !columns {
+		return o
+	}
+	o.Columns = make([]schema.Column, len(v.Columns))
+	for i, c := range v.Columns {
+		o.Columns[i].Members = make([]schema.Member, len(c.Members))
+		for j, m := range c.Members {
+			member := schema.Member{Disk: m.Disk, State: m.State}
+			if d, err := p.Disk(m.Disk); err == nil {
+				member.Node = d.Node
+			}
+			o.Columns[i].Members[j] = member
+		}
+	}
+	return o
+}
+
+// vmState is what its node reports, unless that is away.
+func (p *picture) vmState(vm model.VM) model.VMState {
+	if vm.Status.Node != 0 && vm.Status.State != model.VMStopped && !p.reports[vm.Status.Node].Up {
+		return model.VMUnknown
+	}
+	return vm.Status.State
+}
+
+func (p *picture) vm(vm model.VM) schema.VM {
+	o := schema.VM{
+		ID: vm.ID, Name: vm.Name, CPUs: vm.CPUs, Memory: vm.Memory, Boot: vm.Boot, Power: vm.Power,
+		Node: vm.Node, NodeName: p.nodeName(vm.Node), Created: vm.Created,
+		Disks: make([]schema.VMDisk, len(vm.Disks)),
+		Status: schema.VMStatus{
+			State: p.vmState(vm), Node: vm.Status.Node, Reason: vm.Status.Reason, Since: vm.Status.Since,
+		},
+	}
+	for i, d := range vm.Disks {
+		o.Disks[i] = schema.VMDisk{Volume: d.Volume, State: schema.VolumeUnavailable}
+		if v, err := p.Volume(d.Volume); err == nil {
+			o.Disks[i] = schema.VMDisk{
+				Volume: v.ID, Name: v.Name, Size: v.Size, Used: p.volumes[v.ID].Used, State: p.health(v).state,
+			}
+		}
+	}
+	return o
+}
+
+// pool adds the disks up. What is kept free is what the fullest node holds, so
+// that all of it can be made anew elsewhere; with a single node there is no
+// elsewhere.
+func (p *picture) pool() schema.Pool {
+	var o schema.Pool
+	held := map[model.NodeID]model.Bytes{}
+	for _, d := range p.Disks() {
+		o.DisksTotal++
+		used := p.usage[d.ID].Used
+		held[d.Node] += used
+		if p.diskState(d) == model.DiskOnline {
+			o.DisksOnline++
+			o.Size += d.Size
+			o.Used += used
+		}
+	}
+	if len(held) > 1 {
+		for _, used := range held {
+			o.Reserve = max(o.Reserve, used)
+		}
+	}
+	for _, v := range p.Volumes() {
+		o.Provisioned += v.Size * model.Bytes(v.Copies)
+		o.ColumnsOutOfSync += p.health(v).outOfSync
+	}
+	return o
+}

@@ -1,0 +1,210 @@
+package api
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"drystone.example/drystone/backend/auth"
+)
+
+// A rateClass says which limit a route's requests count against.
+type rateClass string
+
+// The rate classes, complete.
+const (
+	perAddress rateClass = "address" // what needs no log-in
+	perSession rateClass = "session"
+	perLogin   rateClass = "login"
+	perJoin    rateClass = "join"
+)
+
+// The bounds of a request.
+const (
+	nothing  = int64(1 << 10) // of routes that expect no body
+	small    = int64(1 << 20)
+	bootFile = int64(256 << 20)
+	image    = int64(16 << 40)
+
+	quick = 60 * time.Second
+	long  = time.Duration(0) // as long as the client stays
+)
+
+// A route is one line of the table. Its fields are positional below, so that one
+// without a verb does not compile.
+type route struct {
+	method  string
+	path    string
+	verb    auth.Verb
+	kind    auth.Kind
+	rate    rateClass
+	body    int64         // the most bytes of a request
+	timeout time.Duration // the most time for it; long has limits of its own
+	id      string        // in the specification
+	summary string
+	mount   mounter
+}
+
+// A mounter puts a route's handler behind its guard: by the framework for JSON,
+// or as it is.
+type mounter func(s *Server, api huma.API, r route, raw func(http.HandlerFunc))
+
+// socket reports whether a route is a websocket, whose client may send its token
+// as a subprotocol.
+func (r route) socket() bool { return r.path == livePath || r.path == serialPath }
+
+// ticketed reports whether a route opens with a ticket instead of a token.
+func (r route) ticketed() bool { return r.path == serialPath }
+
+const (
+	livePath   = "/live"
+	serialPath = "/vms/{ref}/console/serial"
+)
+
+// routes is everything that is served under /api/v1, except its own description.
+func routes() []route {
+	return []route{
+		{"GET", "/meta", auth.Public, auth.Cluster, perAddress, nothing, quick, "get-meta", "What answers here", reply((*Server).getMeta)},
+		{"GET", "/health", auth.Public, auth.Cluster, perAddress, nothing, quick, "get-health", "Whether this node can serve", reply((*Server).getHealth)},
+		{"GET", "/openapi.json", auth.Public, auth.Cluster, perAddress, nothing, quick, "get-openapi", "This description", stream((*Server).getOpenAPI, describeOpenAPI)},
+
+		{"POST", "/login", auth.Public, auth.Session, perLogin, small, quick, "login", "Log in", reply((*Server).login)},
+		{"POST", "/logout", auth.Self, auth.Session, perSession, nothing, quick, "logout", "Log out", reply((*Server).logout)},
+		{"GET", "/session", auth.Self, auth.Session, perSession, nothing, quick, "get-session", "Who is asking", reply((*Server).getSession)},
+		{"POST", "/password", auth.Self, auth.Session, perSession, small, quick, "change-password", "Change one's own password", reply((*Server).changePassword)},
+
+		{"POST", "/join", auth.Public, auth.Node, perJoin, small, quick, "join", "Become a member, with a join token", reply((*Server).join)},
+		{"GET", "/tokens", auth.View, auth.Token, perSession, nothing, quick, "list-tokens", "Join tokens", reply((*Server).listTokens)},
+		{"POST", "/tokens", auth.Create, auth.Token, perSession, small, quick, "create-token", "Make a join token", reply((*Server).createToken)},
+		{"DELETE", "/tokens/{id}", auth.Delete, auth.Token, perSession, nothing, quick, "delete-token", "Take a join token back", reply((*Server).deleteToken)},
+
+		{"GET", "/cluster", auth.View, auth.Cluster, perSession, nothing, quick, "get-cluster", "The whole at a glance", reply((*Server).getCluster)},
+		{"GET", "/nodes", auth.View, auth.Node, perSession, nothing, quick, "list-nodes", "Members", reply((*Server).listNodes)},
+		{"GET", "/nodes/{ref}", auth.View, auth.Node, perSession, nothing, quick, "get-node", "A member", reply((*Server).getNode)},
+		{"DELETE", "/nodes/{ref}", auth.Delete, auth.Node, perSession, nothing, long, "remove-node", "Take a member out for ever", reply((*Server).removeNode)},
+
+		{"GET", "/pool", auth.View, auth.Pool, perSession, nothing, quick, "get-pool", "All disks taken together", reply((*Server).getPool)},
+		{"GET", "/disks", auth.View, auth.Disk, perSession, nothing, quick, "list-disks", "Disks of the pool", reply((*Server).listDisks)},
+		{"POST", "/nodes/{ref}/disks", auth.Create, auth.Disk, perSession, small, long, "add-disk", "Make a disk part of the pool", reply((*Server).addDisk)},
+
+		{"GET", "/volumes", auth.View, auth.Volume, perSession, nothing, quick, "list-volumes", "Volumes", reply((*Server).listVolumes)},
+		{"POST", "/volumes", auth.Create, auth.Volume, perSession, small, quick, "create-volume", "Make a volume", reply((*Server).createVolume)},
+		{"GET", "/volumes/{ref}", auth.View, auth.Volume, perSession, nothing, quick, "get-volume", "A volume with its columns", reply((*Server).getVolume)},
+		{"PATCH", "/volumes/{ref}", auth.Change, auth.Volume, perSession, small, quick, "resize-volume", "Change a volume's size", reply((*Server).resizeVolume)},
+		{"DELETE", "/volumes/{ref}", auth.Delete, auth.Volume, perSession, nothing, quick, "delete-volume", "Forget a volume", reply((*Server).deleteVolume)},
+		{"POST", "/volumes/{ref}/exports", auth.Export, auth.Volume, perSession, small, long, "export-volume", "Serve a volume while the request lasts", stream((*Server).exportVolume, describeExport)},
+		{"GET", "/images", auth.View, auth.Image, perSession, nothing, quick, "list-images", "Images", reply((*Server).listImages)},
+		{"POST", "/images", auth.Create, auth.Image, perSession, image, long, "import-image", "Make a volume of an image file", stream((*Server).importImage, describeImport)},
+		{"PUT", "/files/{sha256}", auth.Create, auth.File, perSession, bootFile, long, "put-file", "Keep a boot file", stream((*Server).putFile, describePutFile)},
+
+		{"GET", "/vms", auth.View, auth.VM, perSession, nothing, quick, "list-vms", "Machines", reply((*Server).listVMs)},
+		{"POST", "/vms", auth.Create, auth.VM, perSession, small, long, "create-vm", "Make a machine", reply((*Server).createVM)},
+		{"GET", "/vms/{ref}", auth.View, auth.VM, perSession, nothing, quick, "get-vm", "A machine", reply((*Server).getVM)},
+		{"DELETE", "/vms/{ref}", auth.Delete, auth.VM, perSession, nothing, quick, "delete-vm", "Forget a machine", reply((*Server).deleteVM)},
+		{"POST", "/vms/{ref}/start", auth.Power, auth.VM, perSession, small, quick, "start-vm", "Start a machine", reply((*Server).startVM)},
+		{"POST", "/vms/{ref}/stop", auth.Power, auth.VM, perSession, small, quick, "stop-vm", "Stop a machine at once", reply((*Server).stopVM)},
+		{"POST", "/vms/{ref}/shutdown", auth.Power, auth.VM, perSession, small, quick, "shutdown-vm", "Ask a machine's guest to shut down", reply((*Server).shutdownVM)},
+		{"POST", "/vms/{ref}/reset", auth.Power, auth.VM, perSession, small, quick, "reset-vm", "Reset a machine", reply((*Server).resetVM)},
+		{"POST", "/vms/{ref}/console", auth.Console, auth.VM, perSession, small, quick, "create-console-ticket", "Get a ticket to a console", reply((*Server).createTicket)},
+		{"GET", serialPath, auth.Console, auth.VM, perAddress, nothing, long, "serial-console", "A machine's serial port, by websocket", stream((*Server).serialConsole, describeSocket)},
+
+		{"GET", "/tasks", auth.View, auth.Task, perSession, nothing, quick, "list-tasks", "Long work", reply((*Server).listTasks)},
+		{"DELETE", "/tasks/{id}", auth.Delete, auth.Task, perSession, nothing, quick, "cancel-task", "Cancel long work", reply((*Server).cancelTask)},
+		{"GET", "/audit", auth.View, auth.Audit, perSession, nothing, quick, "list-audit", "Who changed what", reply((*Server).listAudit)},
+
+		{"GET", "/metrics/history", auth.View, auth.Metrics, perSession, nothing, quick, "get-history", "The last minutes of a topic", reply((*Server).getHistory)},
+		{"GET", livePath, auth.View, auth.Metrics, perSession, nothing, long, "live", "Metrics and events, by websocket", stream((*Server).serveLive, describeSocket)},
+	}
+}
+
+// out is how a handler hands the framework its answer.
+type out[T any] struct {
+	Body T
+}
+
+// answer pairs a value with an error, as handlers end.
+func answer[T any](v T, err error) (*out[T], error) {
+	if err != nil {
+		return nil, err
+	}
+	return &out[T]{Body: v}, nil
+}
+
+// done is the answer of what has nothing to say.
+type done struct{}
+
+func finished(err error) (*done, error) {
+	if err != nil {
+		return nil, err
+	}
+	return &done{}, nil
+}
+
+// none is the request of what needs nothing but its path.
+type none struct{}
+
+// byRef is a request for one object, by identifier or name.
+type byRef struct {
+	Ref string `path:"ref" minLength:"1" maxLength:"63" doc:"identifier or name"`
+}
+
+// reply mounts a handler of JSON.
+func reply[I, O any](handler func(*Server, context.Context, *I) (*O, error)) mounter {
+	return func(s *Server, api huma.API, r route, _ func(http.HandlerFunc)) {
+		huma.Register(api, r.operation(), func(ctx context.Context, in *I) (*O, error) {
+			if r.timeout == long {
+				s.patient(ctx)
+			}
+			o, err := handler(s, ctx, in)
+			if err != nil {
+				return nil, s.fail(ctx, err)
+			}
+			return o, nil
+		})
+	}
+}
+
+// stream mounts a handler that speaks HTTP itself. Its error is answered if
+// nothing has been yet. describe adds what is special to the specification.
+func stream(handler func(*Server, http.ResponseWriter, *http.Request) error,
+	describe func(huma.API, *huma.Operation),
+) mounter {
+	return func(s *Server, api huma.API, r route, raw func(http.HandlerFunc)) {
+		op := r.operation()
+		describe(api, &op)
+		api.OpenAPI().AddOperation(&op)
+		raw(func(w http.ResponseWriter, req *http.Request) {
+			t := &tracked{ResponseWriter: w}
+			err := handler(s, t, req)
+			switch {
+			case err == nil:
+			case !t.begun:
+				s.refuse(w, req, err)
+			default:
+				s.Log.Debug("stream ended", "request", callOf(req.Context()).request, "err", err)
+			}
+		})
+	}
+}
+
+// tracked knows whether an answer was begun.
+type tracked struct {
+	http.ResponseWriter
+
+	begun bool
+}
+
+func (t *tracked) WriteHeader(status int) {
+	t.begun = true
+	t.ResponseWriter.WriteHeader(status)
+}
+
+func (t *tracked) Write(p []byte) (int, error) {
+	t.begun = true
+	return t.ResponseWriter.Write(p) //nolint:wrapcheck // it is the writer
+}
+
+// Unwrap lets http.ResponseController reach the connection.
+func (t *tracked) Unwrap() http.ResponseWriter { return t.ResponseWriter }
