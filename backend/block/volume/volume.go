@@ -2,18 +2,92 @@ package volume
 
 import (
 	"context"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
 
-	"drystone.example/drystone/backend/iobuf"
 	"drystone.example/drystone/backend/model"
 )
 
 // A Volume is one held volume. Its methods are safe for concurrent use.
 type Volume struct {
-	size int64
-	done chan struct{}
+	cfg   Config
+	id    model.VolumeID
+	gen   model.Generation
+	log   *slog.Logger
+	plant mistakes
+
+	size  atomic.Int64
+	spans ranges
+	stats counters
+
+	ctx       context.Context // ends with the volume; of its own goroutines
+	stop      context.CancelFunc
+	loops     sync.WaitGroup // keep, commit and fillAll
+	work      sync.WaitGroup // what those began
+	done      chan struct{}  // closed by end
+	keeper    chan struct{}  // of capacity 1, as the next two: wakes keep
+	committer chan struct{}  // wakes commit
+	filler    chan struct{}  // wakes fillAll
+
+	// mu guards what follows and the fields of rows, jobs and members. Nothing
+	// that waits happens under it, and nobody else's code is called.
+	mu      sync.Mutex
+	rec     model.Volume
+	columns []column
+	rows    map[model.DiskID]*row
+	number  uint64      // last number drawn
+	told    model.Stamp // watermark while not serving
+	serving bool
+	closing bool
+	err     error // why it ended
+
+	firstOpen, lastOpen *group // numbers drawn and not acknowledged, in order
+	held                []heldGroup
+	lastSent            time.Time
+	unmarked            bool // something was sent since the last Mark
+
+	// What unlock does once mu is free, and whether keep is awake by itself.
+	ended        *job
+	wake, change bool
+	watched      bool
+
+	// Of members that are not active.
+	whole      bool
+	promising  map[model.DiskID]bool
+	patience   map[model.DiskID]*patience
+	reach      map[model.DiskID]Reach
+	nextCare   time.Time
+	nextSearch time.Time
+	search     bool
+	unsure     []model.MemberChange // proposed for the present revision, outcome unknown
+	proposing  bool
+	repairing  map[pageKey]bool
+	tombs      []tomb
+	fillNext   time.Time
 }
 
-var errStub = model.Errorf(model.Unavailable, "the holder is not there yet")
+// A heldGroup waits for room on a disk.
+type heldGroup struct {
+	group *group
+	at    time.Time
+}
+
+// A pageKey names a page of a volume.
+type pageKey struct {
+	column int
+	page   uint32
+}
+
+// Mistakes leave out one rule each. Tests plant them to see that they are
+// caught; they are all false otherwise.
+type mistakes struct {
+	ackEarly       bool // answer before the drop is committed
+	serveEarly     bool // serve before the takeover has copied
+	fillOverwrites bool // fill without the page lock, over newer writes
+	deltaOneSided  bool // a delta ignores what only the returning side has
+}
 
 // Open takes the volume over: rec is the record after raft gave this node its
 // Generation. It returns when every active member holds the same and the volume
@@ -21,51 +95,159 @@ var errStub = model.Errorf(model.Unavailable, "the holder is not there yet")
 // until ctx ends, and then says in a model.Unavailable error for which disk.
 // The Volume outlives ctx; Close ends it.
 func Open(ctx context.Context, rec model.Volume, cfg Config) (*Volume, error) {
+	return open(ctx, rec, cfg, mistakes{})
+}
+
+func open(ctx context.Context, rec model.Volume, cfg Config, plant mistakes) (*Volume, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	return nil, errStub
+	if len(rec.Columns) == 0 || rec.Generation == 0 {
+		return nil, model.Errorf(model.Invalid, "volume %s has no columns or was never acquired", rec.ID)
+	}
+	v := &Volume{
+		cfg: cfg, id: rec.ID, gen: rec.Generation, log: cfg.Log, plant: plant,
+		done:      make(chan struct{}),
+		keeper:    make(chan struct{}, 1),
+		committer: make(chan struct{}, 1),
+		filler:    make(chan struct{}, 1),
+		rec:       rec,
+		columns:   make([]column, len(rec.Columns)),
+		rows:      map[model.DiskID]*row{},
+		promising: map[model.DiskID]bool{},
+		patience:  map[model.DiskID]*patience{},
+		repairing: map[pageKey]bool{},
+	}
+	v.size.Store(int64(rec.Size))
+	for c := range rec.Columns {
+		for _, m := range rec.Columns[c].Members {
+			v.columns[c].members = append(v.columns[c].members,
+				&member{disk: m.Disk, state: m.State, cutoff: m.Cutoff})
+		}
+	}
+	v.whole = v.isWhole()
+	v.ctx, v.stop = context.WithCancel(context.WithoutCancel(ctx))
+	v.loops.Go(func() { v.keep(v.ctx) })
+	v.loops.Go(func() { v.commit(v.ctx) })
+	if err := v.takeOver(ctx); err != nil {
+		v.shut(err)
+		return nil, err
+	}
+	v.loops.Go(func() { v.fillAll(v.ctx) })
+	return v, nil
 }
 
 // Size is the volume's size in bytes.
-func (v *Volume) Size() int64 { return v.size }
+func (v *Volume) Size() int64 { return v.size.Load() }
 
-// ReadAt fills p with what lies at off. Any multiple of model.SectorSize is fine.
-func (v *Volume) ReadAt(ctx context.Context, p []byte, off int64) error { return errStub }
-
-// WriteAt writes b.Bytes at off and returns when the write will survive. The
-// volume retains b as long as it needs it; nobody changes its bytes meanwhile. After
-// an error the write may or may not have happened.
-func (v *Volume) WriteAt(ctx context.Context, b *iobuf.Buffer, off int64) error { return errStub }
-
-// Discard makes n bytes at off read as zeros and frees their space.
-func (v *Volume) Discard(ctx context.Context, off, n int64) error { return errStub }
-
-// WriteZeroes makes n bytes at off read as zeros.
-func (v *Volume) WriteZeroes(ctx context.Context, off, n int64) error { return errStub }
-
-// Flush returns at once: what was answered is durable.
-func (v *Volume) Flush(ctx context.Context) error { return errStub }
-
-// Extents says which parts of [off, off+n) hold data. It may answer for less
-// than n bytes, never for none.
-func (v *Volume) Extents(ctx context.Context, off, n int64) ([]Run, error) { return nil, errStub }
-
-// Resize takes over a record that another than the holder changed: a volume that has grown.
-func (v *Volume) Resize(rec model.Volume) error { return errStub }
-
-// Status says how the volume is.
-func (v *Volume) Status() Status { return Status{} }
-
-// Stats returns the counters.
-func (v *Volume) Stats() Stats { return Stats{} }
+// Resize takes over a record that another than the holder changed: a volume
+// that has grown.
+func (v *Volume) Resize(rec model.Volume) error {
+	v.mu.Lock()
+	defer v.unlock()
+	switch {
+	case v.err != nil:
+		return v.err
+	case rec.ID != v.id || len(rec.Columns) != len(v.columns):
+		return model.Errorf(model.Invalid, "the record is not one of volume %s", v.id)
+	case rec.Size < v.rec.Size:
+		return model.Errorf(model.Invalid, "volume %s cannot shrink from %d to %d bytes", v.id, v.rec.Size, rec.Size)
+	}
+	v.adopt(rec)
+	return v.err
+}
 
 // Done is closed when the volume stopped serving for good; Err then says why.
 func (v *Volume) Done() <-chan struct{} { return v.done }
 
 // Err is nil while the volume serves, model.Fenced after another holder took it.
-func (v *Volume) Err() error { return nil }
+func (v *Volume) Err() error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.err
+}
+
+// end stops the volume for good: what is in flight fails with err and nothing is
+// sent any more; v.mu is held. The first reason stays.
+func (v *Volume) end(err error) {
+	if v.err != nil {
+		return
+	}
+	v.err = err
+	close(v.done)
+	v.stop()
+	for g := v.firstOpen; g != nil; g = g.next {
+		g.job.err = err
+	}
+	for _, r := range v.rows {
+		v.bury(r)
+	}
+	for g := v.firstOpen; g != nil; {
+		next := g.next
+		v.complete(g) // those that nothing carried any more
+		g = next
+	}
+	v.held = nil
+}
+
+// shut ends the volume and waits for its goroutines.
+func (v *Volume) shut(err error) {
+	v.mu.Lock()
+	v.end(err)
+	v.unlock()
+	v.loops.Wait()
+	v.work.Wait()
+}
 
 // Close lets requests in flight finish, tells the members that all is
-// acknowledged, and stops. When ctx ends first it stops at once.
-func (v *Volume) Close(ctx context.Context) error { return nil }
+// acknowledged, and stops. When ctx ends first it stops at once and says so.
+func (v *Volume) Close(ctx context.Context) error {
+	var err error
+	select {
+	case <-v.spans.close():
+		v.farewell(ctx)
+	case <-v.done:
+	case <-ctx.Done():
+		err = model.Errorf(model.Unavailable, "volume %s closed with requests in flight: %w", v.id, ctx.Err())
+	}
+	v.shut(errClosed)
+	return err
+}
+
+// farewell stops filling and tells all members the watermark, so that the next
+// takeover has nothing to compare.
+func (v *Volume) farewell(ctx context.Context) {
+	v.mu.Lock()
+	if v.err != nil || len(v.rows) == 0 {
+		v.unlock()
+		return
+	}
+	v.closing = true
+	j := newJob()
+	v.pump(v.markWith(j, time.Now()))
+	if err := v.wait(ctx, j); err != nil {
+		v.log.Info("volume closed without telling its watermark", "volume", v.id, "err", err)
+	}
+}
+
+// admit waits for the lease and refuses what the volume can never do.
+func (v *Volume) admit(ctx context.Context, off, n int64) error {
+	size := v.size.Load()
+	if off < 0 || n < 0 || off > size || n > size-off || (off|n)%int64(model.SectorSize) != 0 {
+		return model.Errorf(model.Invalid, "%d bytes at %d of a volume of %d bytes", n, off, size)
+	}
+	return v.leased(ctx)
+}
+
+// leased waits until the node has its lease.
+func (v *Volume) leased(ctx context.Context) error {
+	for !v.cfg.Lease.Valid() {
+		if err := v.Err(); err != nil {
+			return err
+		}
+		if err := v.cfg.Lease.Wait(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}

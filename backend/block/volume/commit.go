@@ -1,0 +1,327 @@
+package volume
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"drystone.example/drystone/backend/model"
+)
+
+// The pace of proposals.
+const (
+	commitTimeout = 5 * time.Second
+	commitMin     = 50 * time.Millisecond
+	commitMax     = time.Second
+)
+
+// A proposal is one compare-and-swap of the record.
+type proposal struct {
+	revision model.Revision
+	changes  []model.MemberChange
+	dropped  []model.DiskID
+	short    []int          // columns that could do with a substitute
+	avoid    []model.DiskID // disks that failed not long ago
+	probes   []*row
+	record   model.Volume // as it is now
+}
+
+// commit is the one place that changes the record: one proposal at a time, and
+// everything that is wanted at that moment in it, so that all stalled writes wait
+// for one commit.
+func (v *Volume) commit(ctx context.Context) {
+	pause := commitMin
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-v.committer:
+		}
+		for ctx.Err() == nil {
+			p := v.plan(time.Now())
+			v.substitutes(p)
+			if len(p.changes) == 0 {
+				v.settled()
+				break
+			}
+			if v.propose(ctx, p) {
+				pause = commitMin
+				continue
+			}
+			select {
+			case <-ctx.Done():
+			case <-time.After(pause):
+			}
+			pause = min(2*pause, commitMax)
+		}
+	}
+}
+
+// propose reports whether raft gave a definite answer. When it did not, the same
+// revision is proposed for until it does (Volume.unsure), because the lost
+// proposal may still be applied: what it says is then heard as a conflict.
+func (v *Volume) propose(ctx context.Context, p *proposal) bool {
+	ctx, cancel := context.WithTimeout(ctx, commitTimeout)
+	defer cancel()
+	if v.plant.ackEarly {
+		v.mu.Lock()
+		v.letGo(p)
+		v.unlock()
+	}
+	rec, err := v.cfg.Record.ChangeMembers(ctx, v.id, v.gen, p.revision, p.changes)
+	code := model.CodeOf(err)
+	if err != nil && code != model.Conflict {
+		v.mu.Lock()
+		v.unsure, v.proposing = p.changes, false
+		if code == model.Fenced || code == model.NotFound {
+			v.end(err)
+		}
+		v.unlock()
+		v.log.Warn("members not changed", "volume", v.id, "err", err)
+		return false
+	}
+	now := time.Now()
+	v.mu.Lock()
+	v.unsure, v.proposing = nil, false
+	known := v.rec.Revision
+	if v.adopt(rec) && err == nil {
+		for _, id := range p.dropped {
+			v.lost(id, now)
+		}
+		v.count(p)
+	}
+	stuck := err != nil && rec.Revision <= known
+	v.unlock()
+	if err == nil {
+		v.tell(p)
+	}
+	return !stuck
+}
+
+func (v *Volume) settled() {
+	v.mu.Lock()
+	v.proposing = false
+	v.mu.Unlock()
+}
+
+// letGo is the planted mistake of not waiting for the commit.
+func (v *Volume) letGo(p *proposal) {
+	for _, c := range p.changes {
+		if m := v.columns[c.Column].member(c.Disk); m != nil && m.row != nil && c.State == model.Stale {
+			v.release(m.row, c.Column)
+		}
+	}
+}
+
+func (v *Volume) count(p *proposal) {
+	for _, c := range p.changes {
+		switch c.State {
+		case model.Stale:
+			v.stats.dropped.Add(1)
+		case model.Active:
+			v.stats.joined.Add(1)
+		case model.Joining:
+		}
+	}
+}
+
+func (v *Volume) tell(p *proposal) {
+	for _, id := range p.dropped {
+		v.log.Warn("disk dropped", "volume", v.id, "disk", id)
+	}
+	stale, joining, active := 0, 0, 0
+	for _, c := range p.changes {
+		switch c.State {
+		case model.Stale:
+			stale++
+		case model.Joining:
+			joining++
+		case model.Active:
+			active++
+		}
+	}
+	v.log.Info("members changed", "volume", v.id, "revision", p.revision+1,
+		"stale", stale, "joining", joining, "active", active)
+}
+
+// plan collects what the record should say.
+func (v *Volume) plan(now time.Time) *proposal {
+	v.mu.Lock()
+	p := &proposal{revision: v.rec.Revision, record: v.rec}
+	if v.err != nil {
+		v.unlock()
+		return p
+	}
+	needed := v.needed()
+	for c := range v.columns {
+		v.planColumn(c, p, needed)
+	}
+	if len(p.changes) == 0 {
+		p.changes = v.unsure
+	}
+	if !v.search && len(p.dropped) == 0 {
+		p.short = nil
+	}
+	v.search = false
+	for id, t := range v.patience {
+		if now.Before(t.until) {
+			p.avoid = append(p.avoid, id)
+		}
+	}
+	v.proposing = true // until propose has an answer, or there is nothing to propose
+	rows := v.probe(p.probes, now)
+	v.pump(rows)
+	return p
+}
+
+// needed names disks that a takeover waits for, because a column has no other
+// active member that promised: they are not dropped from other columns either.
+func (v *Volume) needed() map[model.DiskID]bool {
+	if v.serving {
+		return nil
+	}
+	set := map[model.DiskID]bool{}
+	for c := range v.columns {
+		if v.columns[c].well() == nil {
+			for _, m := range v.columns[c].members {
+				if m.state == model.Active {
+					set[m.disk] = true
+				}
+			}
+		}
+	}
+	return set
+}
+
+// well returns the active members that promised and are not failing.
+func (c *column) well() (set []*member) {
+	for _, m := range c.members {
+		if m.state == model.Active && m.row != nil && m.row.failure == nil && m.row.state == live {
+			set = append(set, m)
+		}
+	}
+	return set
+}
+
+// failing reports whether a member shall be dropped; v.mu is held.
+func (v *Volume) failing(m *member) bool {
+	switch {
+	case m.state == model.Stale:
+		return false
+	case m.row != nil:
+		return m.row.failure != nil || m.refused != nil
+	default:
+		return m.refused != nil
+	}
+}
+
+func (v *Volume) planColumn(c int, p *proposal, needed map[model.DiskID]bool) {
+	col := &v.columns[c]
+	well := col.well()
+	change := func(m *member, s model.MemberState, cutoff model.Stamp) {
+		p.changes = append(p.changes, model.MemberChange{Column: c, Disk: m.disk, State: s, Cutoff: cutoff})
+	}
+	active, joining := col.count(model.Active), 0
+	var rest []*member
+	for _, m := range col.members {
+		switch {
+		case v.failing(m) && len(well) > 0 && !needed[m.disk]:
+			if m.state == model.Active && !v.proven(well, m, p) {
+				rest = append(rest, m)
+				continue
+			}
+			cutoff := m.cutoff
+			if m.state == model.Active {
+				cutoff = v.watermark()
+				active--
+			}
+			if m.refused != nil && m.state == model.Joining && cutoff.IsZero() {
+				change(m, "", cutoff) // it has nothing yet that is worth keeping
+			} else {
+				change(m, model.Stale, cutoff)
+			}
+			if !slices.Contains(p.dropped, m.disk) {
+				p.dropped = append(p.dropped, m.disk)
+			}
+		case m.state == model.Joining && m.fill != nil && m.fill.finished && m.row.failure == nil:
+			change(m, model.Active, model.Stamp{})
+			active++
+		default:
+			rest = append(rest, m)
+		}
+	}
+	for _, m := range rest {
+		switch {
+		case m.state == model.Active:
+		case active >= v.rec.Copies:
+			change(m, "", model.Stamp{}) // the column is whole without it
+		case m.state == model.Joining:
+			joining++
+		case m.returns:
+			change(m, model.Joining, m.cutoff)
+			joining++
+		}
+	}
+	if active+joining < v.rec.Copies && v.serving {
+		p.short = append(p.short, c)
+	}
+}
+
+// proven reports whether one of well has answered something that was sent at or
+// after the oldest message m has not answered. Before that nobody knows which
+// one is the last. If none has, they are asked.
+func (v *Volume) proven(well []*member, m *member, p *proposal) bool {
+	if m.row == nil || m.row.first == nil {
+		return true
+	}
+	for _, o := range well {
+		if !o.row.heard.Before(m.row.first.queued) {
+			return true
+		}
+	}
+	for _, o := range well {
+		if o.row.first == nil && !slices.Contains(p.probes, o.row) {
+			p.probes = append(p.probes, o.row)
+		}
+	}
+	return false
+}
+
+// probe sends a message that changes nothing, to hear whether a disk is there;
+// v.mu is held.
+func (v *Volume) probe(rows []*row, now time.Time) []*row {
+	j := newJob()
+	rows = v.sendMarks(j, rows, now)
+	j.drop()
+	return rows
+}
+
+// substitutes names a disk for each column that is short of one.
+func (v *Volume) substitutes(p *proposal) {
+	if len(p.short) == 0 {
+		return
+	}
+	after := p.record
+	after.Columns = slices.Clone(after.Columns)
+	for i := range after.Columns {
+		after.Columns[i].Members = slices.Clone(after.Columns[i].Members)
+	}
+	for _, ch := range p.changes {
+		for i, m := range after.Columns[ch.Column].Members {
+			if m.Disk == ch.Disk {
+				after.Columns[ch.Column].Members[i].State = ch.State
+			}
+		}
+	}
+	for _, c := range p.short {
+		avoid := append(slices.Clone(p.dropped), p.avoid...)
+		for _, m := range after.Columns[c].Members {
+			avoid = append(avoid, m.Disk)
+		}
+		id := v.cfg.Disks.Substitute(after, c, avoid)
+		if id == 0 || slices.Contains(avoid, id) {
+			continue
+		}
+		p.changes = append(p.changes, model.MemberChange{Column: c, Disk: id, State: model.Joining})
+	}
+}

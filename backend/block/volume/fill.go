@@ -1,0 +1,458 @@
+package volume
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"drystone.example/drystone/backend/block/disk"
+	"drystone.example/drystone/backend/block/layout"
+	"drystone.example/drystone/backend/model"
+)
+
+const (
+	fillWorkers = 8
+	fillRetry   = time.Second
+	listMax     = 2048
+	barrierPoll = 10 * time.Millisecond
+	careful     = 5 * time.Second // how often to look again for something to fill
+)
+
+// A fill is how far a joining member has come. Its fields are guarded by
+// Volume.mu. A page that was reached is equal to that of the active members, and
+// gets every write; a write to another one fills it first.
+type fill struct {
+	column   int
+	member   *member
+	barrier  uint64                // numbers up to it were not sent to the member
+	cursor   uint32                // pages below it were reached by the walk
+	ahead    map[uint32]*[4]uint64 // pages reached otherwise, 256 to an entry
+	finished bool
+	began    time.Time
+	retryAt  time.Time
+}
+
+func (f *fill) has(page uint32) bool {
+	if f.finished || page < f.cursor {
+		return true
+	}
+	w := f.ahead[page/256]
+	return w != nil && w[page%256/64]>>(page%64)&1 != 0
+}
+
+func (f *fill) add(page uint32) {
+	if f.has(page) {
+		return
+	}
+	if f.ahead == nil {
+		f.ahead = map[uint32]*[4]uint64{}
+	}
+	w := f.ahead[page/256]
+	if w == nil {
+		w = new([4]uint64)
+		f.ahead[page/256] = w
+	}
+	w[page%256/64] |= 1 << (page % 64)
+}
+
+// moveTo says that the walk has reached every page below to.
+func (f *fill) moveTo(to uint32) {
+	f.cursor = max(f.cursor, to)
+	for k := range f.ahead {
+		if (k+1)*256 <= f.cursor {
+			delete(f.ahead, k)
+		}
+	}
+}
+
+// covers reports whether all pages a part touches were reached.
+func (f *fill) covers(p *part) bool {
+	if p.kind == disk.Copy || p.kind == disk.Remove {
+		return f.has(p.page)
+	}
+	if p.count == 0 {
+		return true
+	}
+	for page, last := p.block.Page(), (p.block + layout.Block(p.count) - 1).Page(); page <= last; page++ {
+		if !f.has(page) {
+			return false
+		}
+	}
+	return true
+}
+
+// fillAll fills joining members, one column at a time.
+func (v *Volume) fillAll(ctx context.Context) {
+	for ctx.Err() == nil {
+		f, wait := v.nextFill(time.Now())
+		if f == nil {
+			v.forgetTombs(ctx)
+			var timer <-chan time.Time
+			if wait > 0 {
+				timer = time.After(wait)
+			}
+			select {
+			case <-ctx.Done():
+			case <-v.filler:
+			case <-timer:
+			}
+			continue
+		}
+		if err := v.walk(ctx, f); err != nil && ctx.Err() == nil {
+			v.log.Info("filling interrupted", "volume", v.id, "column", f.column, "disk", f.member.disk, "err", err)
+			v.mu.Lock()
+			f.retryAt = time.Now().Add(fillRetry)
+			v.mu.Unlock()
+		}
+	}
+}
+
+// nextFill picks the member to fill: of the column with the fewest active ones,
+// one that comes back before one that is new. If there is one, but not now, it
+// returns how long to wait.
+func (v *Volume) nextFill(now time.Time) (best *fill, wait time.Duration) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if !v.serving || v.closing {
+		return nil, 0
+	}
+	rating := 0
+	for c := range v.columns {
+		col := &v.columns[c]
+		for _, m := range col.members {
+			if m.fill == nil || m.fill.finished {
+				continue
+			}
+			ready := v.readyAt(col, m)
+			if d := ready.Sub(now); d > 0 {
+				if wait == 0 || d < wait {
+					wait = min(d, careful)
+				}
+				continue
+			}
+			r := 2 * col.count(model.Active)
+			if m.cutoff.IsZero() {
+				r++
+			}
+			if best == nil || r < rating {
+				best, rating = m.fill, r
+			}
+		}
+	}
+	return best, wait
+}
+
+// readyAt says when a joining member may be filled. A new one waits for those
+// that may come back and then need less; v.mu is held.
+func (v *Volume) readyAt(col *column, m *member) time.Time {
+	at := m.fill.retryAt
+	if !m.cutoff.IsZero() {
+		return at
+	}
+	for _, o := range col.members {
+		back := o.state == model.Stale && v.reach[o.disk] != Failed || o.state == model.Joining && !o.cutoff.IsZero()
+		if grace := m.fill.began.Add(v.cfg.Grace); o != m && back && grace.After(at) {
+			at = grace
+		}
+	}
+	return at
+}
+
+// current reports whether a fill still matters.
+func (v *Volume) current(f *fill) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.alive(f)
+}
+
+func (v *Volume) alive(f *fill) bool {
+	return v.err == nil && !v.closing && f.member.fill == f && f.member.row.state != dead &&
+		slices.Contains(v.columns[f.column].members, f.member)
+}
+
+// walk goes over all pages that the source or the joining member has, in order,
+// and makes them equal.
+func (v *Volume) walk(ctx context.Context, f *fill) error {
+	if err := v.passBarrier(ctx, f); err != nil {
+		return err
+	}
+	for v.current(f) {
+		v.mu.Lock()
+		from := f.cursor
+		v.mu.Unlock()
+		pages, to, done, err := v.compare(ctx, f, from)
+		if err != nil {
+			return err
+		}
+		group, ctx := errgroup.WithContext(ctx)
+		group.SetLimit(fillWorkers)
+		for _, page := range pages {
+			group.Go(func() error { return v.fillPage(ctx, f, page, true) })
+		}
+		if err := group.Wait(); err != nil {
+			return err
+		}
+		v.mu.Lock()
+		if f.moveTo(to); done && v.alive(f) {
+			f.finished, f.ahead, v.change = true, nil, true
+		}
+		v.unlock()
+		if done {
+			return nil
+		}
+	}
+	return nil
+}
+
+// passBarrier waits until everything sent before the member got its row has
+// reached the active ones, so that a listing of them misses nothing that the
+// member will not get.
+func (v *Volume) passBarrier(ctx context.Context, f *fill) error {
+	for {
+		v.mu.Lock()
+		passed := v.firstOpen == nil || v.firstOpen.number > f.barrier || !v.alive(f)
+		v.mu.Unlock()
+		if passed {
+			return nil
+		}
+		select {
+		case <-time.After(barrierPoll):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// compare lists a stretch of pages on an active member and on the joining one,
+// and returns those that are not known to be equal. The others stay equal: any
+// write to one fills it first.
+func (v *Volume) compare(ctx context.Context, f *fill, from uint32) (pages []uint32, to uint32, done bool, err error) {
+	here, err := v.listAny(ctx, f.column, disk.List{Column: uint32(f.column), From: from, Max: listMax})
+	if err != nil {
+		return nil, 0, false, err
+	}
+	to, done = here.Next, here.Done
+	if done {
+		to = 0
+	}
+	var there []disk.Version
+	for at := from; ; {
+		l, err := v.list(ctx, f.member.row, disk.List{Column: uint32(f.column), From: at, To: to, Max: listMax})
+		if err != nil {
+			v.suspect(f.member.row, err)
+			return nil, 0, false, err
+		}
+		there = append(there, l.Versions...)
+		if l.Done || to != 0 && l.Next >= to {
+			break
+		}
+		at = l.Next
+	}
+	for i, k := 0, 0; i < len(here.Versions) || k < len(there); {
+		var a, b disk.Version
+		switch {
+		case k == len(there) || i < len(here.Versions) && before(here.Versions[i], there[k]):
+			a = here.Versions[i]
+			i++
+		case i == len(here.Versions) || before(there[k], here.Versions[i]):
+			b = there[k]
+			k++
+		default:
+			a, b = here.Versions[i], there[k]
+			i, k = i+1, k+1
+		}
+		page := max(a.Page, b.Page)
+		if v.differs(a, b, f.member.cutoff) && (len(pages) == 0 || pages[len(pages)-1] != page) {
+			pages = append(pages, page)
+		}
+	}
+	return pages, to, done, nil
+}
+
+func before(a, b disk.Version) bool {
+	return a.Page < b.Page || a.Page == b.Page && a.Epoch < b.Epoch
+}
+
+// differs is the rule of tests/model (copies): a version is made equal where
+// either side is above the cutoff, whichever is newer.
+func (v *Volume) differs(from, to disk.Version, cutoff model.Stamp) bool {
+	if v.plant.deltaOneSided {
+		return from != to && from.Stamp.After(cutoff)
+	}
+	return from != to && (from.Stamp.After(cutoff) || to.Stamp.After(cutoff))
+}
+
+// listAny lists on the first active member of a column that answers.
+func (v *Volume) listAny(ctx context.Context, c int, l disk.List) (disk.Listing, error) {
+	err := error(model.Errorf(model.Unavailable, "column %d has no active member in reach", c))
+	for _, r := range v.activeRows(c) {
+		var out disk.Listing
+		if out, err = v.list(ctx, r, l); err == nil {
+			return out, nil
+		}
+		v.suspect(r, err)
+	}
+	return disk.Listing{}, err
+}
+
+// fillPage makes one page equal, under its lock.
+func (v *Volume) fillPage(ctx context.Context, f *fill, page uint32, slowly bool) error {
+	lo := int64(layout.Offset(len(v.columns), f.column, layout.FirstBlock(page)))
+	s := span{lo: lo, hi: lo + int64(model.PageSize), exclusive: true}
+	if !v.plant.fillOverwrites {
+		if err := v.spans.acquire(ctx, &s); err != nil {
+			return err
+		}
+		defer v.spans.release(&s)
+	}
+	began := time.Now()
+	copied, err := v.equalise(ctx, f, page)
+	if err != nil || !slowly || copied == 0 {
+		return err
+	}
+	return v.throttle(ctx, copied, time.Since(began))
+}
+
+// equalise does the work of fillPage; the page is locked by the caller. It
+// returns how many bytes it copied.
+func (v *Volume) equalise(ctx context.Context, f *fill, page uint32) (copied model.Bytes, err error) {
+	v.mu.Lock()
+	skip := !v.alive(f) || f.has(page)
+	v.mu.Unlock()
+	if skip {
+		return 0, nil
+	}
+	rows := v.activeRows(f.column)
+	target := f.member.row
+	there, err := v.listPage(ctx, target, f.column, page)
+	if err != nil {
+		v.suspect(target, err)
+		return 0, err
+	}
+	here, err := v.listFirst(ctx, rows, f.column, page)
+	if err != nil {
+		return 0, err
+	}
+	for _, e := range epochs(here, there) {
+		from, to := here[e], there[e]
+		switch {
+		case !v.differs(from, to, f.member.cutoff):
+			continue
+		case from.Stamp.IsZero():
+			err = v.removeVersion(ctx, f.column, page, e, target)
+		default:
+			err = v.copyVersion(ctx, f.column, from, rows, []*row{target})
+			copied += model.Bytes(popcount(from.Mask)) * model.BlockSize
+		}
+		if err != nil {
+			if model.CodeOf(err) == model.NoSpace {
+				v.mu.Lock()
+				v.refuse(f.column, f.member.disk, err)
+				v.unlock()
+			}
+			return copied, err
+		}
+	}
+	v.stats.copied.Add(int64(copied))
+	v.mu.Lock()
+	if v.alive(f) {
+		f.add(page)
+	}
+	v.mu.Unlock()
+	return copied, nil
+}
+
+// listFirst lists a page on the first row that answers.
+func (v *Volume) listFirst(ctx context.Context, rows []*row, c int, page uint32) (map[model.Epoch]disk.Version, error) {
+	err := error(model.Errorf(model.Unavailable, "column %d has no active member in reach", c))
+	for _, r := range rows {
+		var out map[model.Epoch]disk.Version
+		if out, err = v.listPage(ctx, r, c, page); err == nil {
+			return out, nil
+		}
+		v.suspect(r, err)
+	}
+	return nil, err
+}
+
+// epochs returns the epochs of either side, oldest first.
+func epochs(a, b map[model.Epoch]disk.Version) (out []model.Epoch) {
+	for e := range a {
+		out = append(out, e)
+	}
+	for e := range b {
+		if _, both := a[e]; !both {
+			out = append(out, e)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// throttle keeps filling below its rate, and to half of the time while the guest
+// is at work.
+func (v *Volume) throttle(ctx context.Context, copied model.Bytes, took time.Duration) error {
+	now := time.Now()
+	v.mu.Lock()
+	if v.fillNext.Before(now) {
+		v.fillNext = now
+	}
+	v.fillNext = v.fillNext.Add(time.Duration(copied) * time.Second / time.Duration(v.cfg.FillRate))
+	pause := v.fillNext.Sub(now)
+	v.mu.Unlock()
+	if v.spans.busy() > fillWorkers {
+		pause = max(pause, took)
+	}
+	if pause < time.Millisecond {
+		return nil
+	}
+	select {
+	case <-time.After(pause):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// fillFor fills the pages that a job touches; the caller holds their lock.
+func (v *Volume) fillFor(ctx context.Context, j *job) error {
+	type todo struct {
+		fill *fill
+		page uint32
+	}
+	var list []todo
+	v.mu.Lock()
+	for i := range j.parts {
+		p := &j.parts[i]
+		for _, m := range v.columns[p.column].members {
+			if m.fill == nil || p.count == 0 {
+				continue
+			}
+			for page := p.block.Page(); page <= (p.block + layout.Block(p.count) - 1).Page(); page++ {
+				if !m.fill.has(page) {
+					list = append(list, todo{m.fill, page})
+				}
+			}
+		}
+	}
+	v.mu.Unlock()
+	for _, t := range list {
+		for {
+			_, err := v.equalise(ctx, t.fill, t.page)
+			if err == nil {
+				break
+			}
+			if ended := v.Err(); ended != nil {
+				return ended
+			}
+			select { // it will be dropped, or come back
+			case <-time.After(resendMax):
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,318 @@
+package volume
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"drystone.example/drystone/backend/block/disk"
+	"drystone.example/drystone/backend/block/layout"
+	"drystone.example/drystone/backend/iobuf"
+	"drystone.example/drystone/backend/model"
+	"drystone.example/drystone/backend/must"
+)
+
+// A part is one op of a job, before it is cut into a message for each member.
+type part struct {
+	kind    disk.Kind
+	column  int
+	block   layout.Block
+	count   uint64
+	at      int // the first of its blocks in the job's data, and of its sums
+	page    uint32
+	version disk.Version
+	only    *row // the one row it goes to; nil: all active and joining members
+}
+
+// A job is a request under way: some parts, their groups, and who waits. It is
+// reused when neither the one who waits nor a message needs it.
+type job struct {
+	parts  []part
+	groups []group
+	rows   []*row
+	sums   []uint32
+	data   *iobuf.Buffer
+	span   span
+
+	left  int   // groups that are not complete; guarded by Volume.mu
+	err   error // guarded by Volume.mu until ready
+	next  *job  // in Volume.ended
+	ready chan struct{}
+	users atomic.Int32
+}
+
+var jobs = sync.Pool{New: func() any { return &job{ready: make(chan struct{}, 1)} }}
+
+func newJob() *job {
+	j, ok := jobs.Get().(*job)
+	must.That(ok, "the pool of jobs holds something else")
+	j.users.Store(1)
+	return j
+}
+
+// drop gives up one use.
+func (j *job) drop() {
+	if j.users.Add(-1) > 0 {
+		return
+	}
+	select {
+	case <-j.ready: // the one who waited has given up
+	default:
+	}
+	if j.data != nil {
+		j.data.Release()
+	}
+	clear(j.groups)
+	clear(j.rows)
+	j.parts, j.groups, j.rows, j.sums = j.parts[:0], j.groups[:0], j.rows[:0], j.sums[:0]
+	j.data, j.err, j.left = nil, nil, 0
+	jobs.Put(j)
+}
+
+var messages = sync.Pool{New: func() any { return &message{} }}
+
+// newMessage makes the message of a part for one row; v.mu is held.
+func (v *Volume) newMessage(g *group, p *part) *message {
+	m, ok := messages.Get().(*message)
+	must.That(ok, "the pool of messages holds something else")
+	if m.done == nil {
+		m.done = m.answered
+	}
+	j := g.job
+	m.group, m.job = g, j
+	j.users.Add(1)
+	m.op = disk.Op{
+		Kind: p.kind, Volume: v.id, Generation: v.gen, Column: uint32(p.column),
+		Epoch: v.rec.Epoch, Block: p.block, Count: p.count, Page: p.page, Version: p.version,
+	}
+	if p.kind == disk.Copy || p.kind == disk.Remove {
+		m.op.Epoch = p.version.Epoch
+	}
+	if n := p.blocks(); n > 0 {
+		m.op.Sums = j.sums[p.at : p.at+n]
+		m.op.Data, m.op.DataOff = j.data, p.at*int(model.BlockSize)
+		j.data.Retain()
+	}
+	return m
+}
+
+// blocks is how many blocks of data a part carries.
+func (p *part) blocks() int {
+	switch p.kind {
+	case disk.Write:
+		return int(p.count)
+	case disk.Copy:
+		return popcount(p.version.Mask)
+	case disk.Discard, disk.Remove, disk.Mark:
+	}
+	return 0
+}
+
+// recycle lets a message be used again; v.mu is held and the row does not have it.
+func (v *Volume) recycle(m *message) {
+	if m.op.Data != nil {
+		m.op.Data.Release()
+	}
+	j := m.job
+	m.op, m.row, m.group, m.job, m.full = disk.Op{}, nil, nil, nil, nil
+	messages.Put(m)
+	j.drop()
+}
+
+// start draws the numbers of a job's parts, puts them into their rows and hands
+// them over. It reports false, and does nothing, if a part touches a page that a
+// joining member has not got yet: the caller fills it and tries again.
+func (v *Volume) start(j *job) (started bool, err error) {
+	now := time.Now()
+	v.mu.Lock()
+	if v.err != nil {
+		err := v.err
+		v.unlock()
+		return false, err
+	}
+	for i := range j.parts {
+		if p := &j.parts[i]; p.only == nil && !v.reached(p) {
+			v.unlock()
+			return false, nil
+		}
+	}
+	v.begin(j, now)
+	v.pump(j.rows)
+	return true, nil
+}
+
+// begin draws a number for each part and puts it into its rows; v.mu is held, and
+// the caller pumps j.rows.
+func (v *Volume) begin(j *job, now time.Time) {
+	if cap(j.groups) < len(j.parts) {
+		j.groups = make([]group, len(j.parts))
+	}
+	j.groups = j.groups[:len(j.parts)]
+	j.left = len(j.parts)
+	j.users.Add(1) // until all groups are complete
+	for i := range j.parts {
+		p, g := &j.parts[i], &j.groups[i]
+		v.number++
+		*g = group{number: v.number, column: p.column, job: j, part: i}
+		v.openGroup(g)
+		v.fanOut(g, p, v.number, now)
+	}
+	v.lastSent = now
+	if !v.watched {
+		v.wake = true
+	}
+}
+
+// fanOut puts a message for each member into its row, all with one number; v.mu
+// is held.
+func (v *Volume) fanOut(g *group, p *part, number uint64, now time.Time) {
+	if p.kind != disk.Mark {
+		v.unmarked = true
+	}
+	g.left, g.refused = 0, 0
+	if p.only != nil {
+		v.put(g, p, p.only, number, now)
+	} else {
+		for _, m := range v.columns[p.column].members {
+			if m.row != nil && (m.fill == nil || v.plant.fillOverwrites || m.fill.covers(p)) {
+				v.put(g, p, m.row, number, now)
+			}
+		}
+	}
+	if g.left == 0 {
+		v.complete(g)
+	}
+}
+
+func (v *Volume) put(g *group, p *part, r *row, number uint64, now time.Time) {
+	if r.state == dead {
+		return
+	}
+	g.left++
+	r.push(v.newMessage(g, p), number, now)
+	for _, o := range g.job.rows {
+		if o == r {
+			return
+		}
+	}
+	if r.local { // the others are under way while the local one works
+		g.job.rows = append(g.job.rows, r)
+		return
+	}
+	g.job.rows = append(g.job.rows, nil)
+	copy(g.job.rows[1:], g.job.rows)
+	g.job.rows[0] = r
+}
+
+// reached reports whether every joining member that is sent to has the pages a
+// part touches; v.mu is held.
+func (v *Volume) reached(p *part) bool {
+	for _, m := range v.columns[p.column].members {
+		if m.fill != nil && !m.fill.covers(p) && !v.plant.fillOverwrites {
+			return false
+		}
+	}
+	return true
+}
+
+func (v *Volume) openGroup(g *group) {
+	g.prev, g.next = v.lastOpen, nil
+	if v.lastOpen != nil {
+		v.lastOpen.next = g
+	} else {
+		v.firstOpen = g
+	}
+	v.lastOpen = g
+}
+
+// arrived counts a member that has it, or need not have it any more; v.mu is held.
+func (v *Volume) arrived(g *group) {
+	g.left--
+	must.That(g.left >= g.refused, "group %d waits for %d, of which %d refused", g.number, g.left, g.refused)
+	if g.left == 0 {
+		v.complete(g)
+	} else if g.left == g.refused {
+		v.hold(g)
+	}
+}
+
+// complete takes a group out of the open ones, which moves the watermark, and
+// ends its job with the last one; v.mu is held.
+func (v *Volume) complete(g *group) {
+	if g.prev != nil {
+		g.prev.next = g.next
+	} else {
+		v.firstOpen = g.next
+	}
+	if g.next != nil {
+		g.next.prev = g.prev
+	} else {
+		v.lastOpen = g.prev
+	}
+	g.prev, g.next = nil, nil
+	j := g.job
+	if j.left--; j.left == 0 {
+		j.next, v.ended = v.ended, j
+	}
+}
+
+// watermark is below the first number that is not acknowledged; until the volume
+// serves it is the highest that an active member told. v.mu is held.
+func (v *Volume) watermark() model.Stamp {
+	switch {
+	case !v.serving:
+		return v.told
+	case v.firstOpen != nil:
+		return model.Stamp{Generation: v.gen, Number: v.firstOpen.number - 1}
+	default:
+		return model.Stamp{Generation: v.gen, Number: v.number}
+	}
+}
+
+// unlock releases v.mu, then tells those whose job ended and wakes the keeper
+// and the committer if there is something for them.
+func (v *Volume) unlock() {
+	ended, wake, change := v.ended, v.wake, v.change
+	v.ended, v.wake, v.change = nil, false, false
+	if wake {
+		v.watched = true
+	}
+	v.mu.Unlock()
+	for ended != nil {
+		j := ended
+		ended, j.next = j.next, nil
+		if j.span.list != nil {
+			v.spans.release(&j.span)
+		}
+		j.ready <- struct{}{} // has room for one
+		j.drop()
+	}
+	if wake {
+		poke(v.keeper)
+	}
+	if change {
+		poke(v.committer)
+	}
+}
+
+func poke(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// wait returns when the job ended, or ctx. In the second case the job goes on,
+// its span stays locked until it ends, and nobody reuses it before.
+func (v *Volume) wait(ctx context.Context, j *job) error {
+	select {
+	case <-j.ready:
+		err := j.err
+		j.drop()
+		return err
+	case <-ctx.Done():
+		j.drop()
+		return ctx.Err()
+	}
+}

@@ -1,0 +1,255 @@
+package volume
+
+import (
+	"context"
+	"time"
+
+	"drystone.example/drystone/backend/block/disk"
+	"drystone.example/drystone/backend/model"
+)
+
+// The pace of the keeper. It sleeps while nothing is under way, all members are
+// active and all disks know that everything is acknowledged.
+const (
+	watchEvery = 250 * time.Millisecond // deadlines, while something is under way
+	careEvery  = time.Second            // members that are not active
+	idleAfter  = time.Second            // until the watermark is told
+	roomEvery  = time.Second            // writes that a full disk refused
+	rejoinMin  = time.Second
+	rejoinMax  = time.Minute
+	flapWindow = 10 * time.Minute // a disk that lasted that long starts from rejoinMin again
+)
+
+// A patience is how long a disk is left alone after its members were dropped.
+type patience struct {
+	until time.Time
+	wait  time.Duration
+	last  time.Time
+}
+
+// keep is the holder's clock: it sends broken rows again, notices members that
+// are overdue, tells the watermark when the volume falls idle, and looks after
+// members that are not active. It never waits for a disk or for raft.
+func (v *Volume) keep(ctx context.Context) {
+	timer := time.NewTimer(watchEvery)
+	defer timer.Stop()
+	for {
+		next := v.tick(time.Now())
+		if !timer.Stop() {
+			select {
+			case <-timer.C:
+			default:
+			}
+		}
+		if next > 0 {
+			timer.Reset(next)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-v.keeper:
+		case <-timer.C:
+		}
+	}
+}
+
+// tick does what is due and returns how long until something may be due again;
+// zero means not before it is poked.
+func (v *Volume) tick(now time.Time) time.Duration {
+	v.mu.Lock()
+	next := time.Duration(0)
+	soon := func(d time.Duration) {
+		if d = max(d, time.Millisecond); next == 0 || d < next {
+			next = d
+		}
+	}
+	for _, r := range v.rows {
+		v.watchRow(r, now, soon)
+	}
+	var rows []*row
+	if len(v.held) > 0 {
+		if rows = v.reissue(now); len(v.held) > 0 {
+			soon(roomEvery)
+		}
+	}
+	if v.firstOpen != nil {
+		soon(watchEvery)
+	} else if v.unmarked && v.serving {
+		if wait := idleAfter - now.Sub(v.lastSent); wait > 0 {
+			soon(wait)
+		} else {
+			rows = append(rows, v.mark(now)...)
+			soon(watchEvery)
+		}
+	}
+	absent := v.caredFor(now)
+	if len(absent) > 0 {
+		soon(careEvery)
+	}
+	v.watched = next > 0
+	v.pump(rows)
+	if len(absent) > 0 {
+		v.care(absent, now)
+	}
+	return next
+}
+
+// watchRow looks after one row; v.mu is held.
+func (v *Volume) watchRow(r *row, now time.Time, soon func(time.Duration)) {
+	if r.state == broken && r.quiet() {
+		if wait := r.retryAt.Sub(now); wait > 0 {
+			soon(wait)
+		} else {
+			r.retryAt = now.Add(resendMax) // it is under way
+			soon(resendMax)
+			v.work.Go(func() { v.resume(r) })
+		}
+	}
+	switch {
+	case r.first != nil && now.Sub(r.first.queued) >= v.cfg.Timeout:
+		if r.failure == nil {
+			r.fail(model.Errorf(model.Unavailable, "disk %s has not answered for %s", r.id, v.cfg.Timeout))
+		}
+		v.change = true // also when the last attempt to drop it had to wait
+	case r.failure != nil && r.state == live:
+		r.failure = nil // it answered after all, before anything was decided
+	case r.failure != nil:
+		v.change = true
+	}
+}
+
+// hold keeps a group whose remaining members have no room for it; v.mu is held.
+func (v *Volume) hold(g *group) {
+	v.held = append(v.held, heldGroup{g, time.Now().Add(roomEvery)})
+	v.wake = true
+}
+
+// reissue sends held groups again, to all present members and with a new number:
+// those that have it overwrite it with itself. The group stays open under its
+// first number, so that the watermark stays below both. v.mu is held.
+func (v *Volume) reissue(now time.Time) (rows []*row) {
+	kept := v.held[:0]
+	for _, h := range v.held {
+		if now.Before(h.at) {
+			kept = append(kept, h)
+			continue
+		}
+		j := h.group.job
+		v.number++
+		v.fanOut(h.group, &j.parts[h.group.part], v.number, now)
+		rows = append(rows, j.rows...)
+	}
+	clear(v.held[len(kept):])
+	v.held = kept
+	return rows
+}
+
+// mark tells all members the watermark; v.mu is held.
+func (v *Volume) mark(now time.Time) []*row {
+	j := newJob()
+	rows := v.markWith(j, now)
+	j.drop() // nobody waits
+	return rows
+}
+
+func (v *Volume) markWith(j *job, now time.Time) []*row {
+	v.unmarked = false
+	rows := make([]*row, 0, len(v.rows))
+	for _, r := range v.rows {
+		rows = append(rows, r)
+	}
+	return v.sendMarks(j, rows, now)
+}
+
+// sendMarks puts a Mark into each row and returns the rows to pump; v.mu is held.
+func (v *Volume) sendMarks(j *job, rows []*row, now time.Time) []*row {
+	if len(rows) == 0 {
+		return nil
+	}
+	for _, r := range rows {
+		j.parts = append(j.parts, part{kind: disk.Mark, only: r})
+	}
+	v.begin(j, now)
+	return append([]*row(nil), j.rows...)
+}
+
+// caredFor lists the disks of members that are not active, if it is time to look
+// at them; v.mu is held.
+func (v *Volume) caredFor(now time.Time) (ids []model.DiskID) {
+	if !v.serving || v.whole || v.err != nil {
+		return nil
+	}
+	seen := map[model.DiskID]bool{}
+	for c := range v.columns {
+		for _, m := range v.columns[c].members {
+			if !seen[m.disk] {
+				seen[m.disk] = true
+				ids = append(ids, m.disk)
+			}
+		}
+	}
+	if len(ids) > 0 && now.Before(v.nextCare) {
+		return ids[:1] // not yet; only keeps the clock going
+	}
+	return ids
+}
+
+// care proposes stale members whose disk is in reach again, asks joining ones
+// for their promise, and looks for substitutes now and then.
+func (v *Volume) care(ids []model.DiskID, now time.Time) {
+	v.mu.Lock()
+	early := now.Before(v.nextCare)
+	if !early {
+		v.nextCare = now.Add(careEvery)
+	}
+	v.mu.Unlock()
+	if early {
+		return
+	}
+	reach := make(map[model.DiskID]Reach, len(ids))
+	for _, id := range ids {
+		reach[id] = v.cfg.Disks.Reach(id)
+	}
+	v.mu.Lock()
+	v.reach = reach
+	for c := range v.columns {
+		for _, m := range v.columns[c].members {
+			p := v.patience[m.disk]
+			if m.state == model.Stale && reach[m.disk] == Up && (p == nil || !now.Before(p.until)) {
+				m.returns = true
+				v.change = true
+			}
+			if m.state == model.Joining && m.row == nil && m.refused == nil {
+				v.obtain(c, m)
+			}
+		}
+	}
+	if !now.Before(v.nextSearch) && v.short() {
+		v.nextSearch = now.Add(10 * careEvery)
+		v.search, v.change = true, true
+	}
+	poke(v.filler)
+	v.unlock()
+}
+
+// short reports whether a column has neither its copies nor a joining member.
+func (v *Volume) short() bool {
+	for c := range v.columns {
+		col := &v.columns[c]
+		if col.count(model.Active)+col.count(model.Joining) < v.rec.Copies {
+			return true
+		}
+	}
+	return false
+}
+
+// lost notes that a disk's members were dropped; v.mu is held.
+func (v *Volume) lost(id model.DiskID, now time.Time) {
+	p := v.patience[id]
+	if p == nil || now.Sub(p.last) > flapWindow {
+		p = &patience{}
+		v.patience[id] = p
+	}
+	p.wait = min(max(2*p.wait, rejoinMin), rejoinMax)
+	p.until, p.last = now.Add(p.wait), now
+}
