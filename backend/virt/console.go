@@ -34,18 +34,27 @@ func (h *Hypervisor) displaySocket(vm model.VMID) string {
 }
 
 func (h *Hypervisor) makeFolder(vm model.VMID) error {
+	if err := os.MkdirAll(h.dir, 0o711); err != nil { //nolint:gosec // QEMU passes
+		return fmt.Errorf("make folder: %w", err)
+	}
 	own := filepath.Join(h.folder(vm), "qemu")
-	if err := os.MkdirAll(own, 0o700); err != nil {
-		return fmt.Errorf("make folder: %w", err)
-	}
-	if err := os.Chown(h.folder(vm), 0, h.user.gid); err != nil {
-		return fmt.Errorf("make folder: %w", err)
-	}
-	if err := os.Chmod(h.folder(vm), 0o710); err != nil { //nolint:gosec // QEMU's group passes
-		return fmt.Errorf("make folder: %w", err)
-	}
-	if err := os.Lchown(own, h.user.uid, h.user.gid); err != nil {
-		return fmt.Errorf("make folder: %w", err)
+	for _, f := range []struct {
+		path     string
+		uid, gid int
+		mode     os.FileMode
+	}{
+		{h.folder(vm), 0, h.user.gid, 0o710},
+		{own, h.user.uid, h.user.gid, 0o700},
+	} {
+		if err := os.Mkdir(f.path, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+			return fmt.Errorf("make folder: %w", err)
+		}
+		if err := os.Lchown(f.path, f.uid, f.gid); err != nil {
+			return fmt.Errorf("make folder: %w", err)
+		}
+		if err := os.Chmod(f.path, f.mode); err != nil {
+			return fmt.Errorf("make folder: %w", err)
+		}
 	}
 	return nil
 }

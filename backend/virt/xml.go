@@ -19,9 +19,10 @@ import (
 // metadataURI names the element in which a domain carries its record's identity.
 const metadataURI = "https://drystone.example/libvirt/1"
 
-// metadata is that element.
+// metadata is that element. libvirt gives it back without its name space.
 type metadata struct {
-	XMLName  xml.Name   `xml:"https://drystone.example/libvirt/1 machine"`
+	XMLName  xml.Name   `xml:"machine"`
+	Space    string     `xml:"xmlns,attr"`
 	ID       model.VMID `xml:"id"`
 	Revision uint64     `xml:"revision"`
 }
@@ -114,7 +115,7 @@ func printable(what, s string) error {
 
 // xml makes libvirt's description of a validated domain.
 func (h *Hypervisor) xml(d Domain) (string, error) {
-	meta, err := xml.Marshal(metadata{ID: d.ID, Revision: d.Revision})
+	meta, err := xml.Marshal(metadata{Space: metadataURI, ID: d.ID, Revision: d.Revision})
 	if err != nil {
 		return "", fmt.Errorf("describe machine %s: %w", d.ID, err)
 	}

@@ -1,13 +1,13 @@
-package dev
+package libvirtd
 
 import (
+	"context"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"drystone.example/drystone/backend/model"
+	"time"
 )
 
 // nodeFolder makes a folder that the guests' user can reach, and ends what runs
@@ -23,8 +23,10 @@ func nodeFolder(t *testing.T) string {
 	}
 	dir := filepath.Join(top, "node1")
 	t.Cleanup(func() {
-		if err := StopLibvirt(t.Context(), dir); err != nil {
-			t.Errorf("StopLibvirt: %v", err)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		if err := Stop(ctx, dir); err != nil {
+			t.Errorf("Stop: %v", err)
 		}
 		if err := os.RemoveAll(top); err != nil {
 			t.Errorf("remove: %v", err)
@@ -53,9 +55,9 @@ const (
 func TestLibvirtsSideBySide(t *testing.T) {
 	for i, want := range []struct{ name, uuid string }{{"alpha", uuid1}, {"beta", uuid2}} {
 		dir := nodeFolder(t)
-		l, err := StartLibvirt(t.Context(), dir, want.name, want.uuid)
+		l, err := Start(t.Context(), dir, want.name, want.uuid)
 		if err != nil {
-			t.Fatalf("StartLibvirt %d: %v", i, err)
+			t.Fatalf("Start %d: %v", i, err)
 		}
 		if got := strings.TrimSpace(virsh(t, l.URI, "hostname")); got != want.name {
 			t.Errorf("hostname of libvirtd %d = %q, want %q", i, got, want.name)
@@ -63,6 +65,5 @@ func TestLibvirtsSideBySide(t *testing.T) {
 		if caps := virsh(t, l.URI, "capabilities"); !strings.Contains(caps, want.uuid) {
 			t.Errorf("capabilities of libvirtd %d do not have host uuid %s:\n%s", i, want.uuid, caps)
 		}
-		_ = model.Internal
 	}
 }

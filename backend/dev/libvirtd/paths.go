@@ -1,4 +1,4 @@
-package dev
+package libvirtd
 
 import (
 	"bytes"
@@ -17,9 +17,9 @@ import (
 // not counted.
 const maxSocketPath = 107
 
-// libvirtFolders are the folders of libvirt and where, under a node's folder,
+// folders are the folders of libvirt and where, under a node's folder,
 // stands what it sees there instead.
-var libvirtFolders = []bind{
+var folders = []bind{
 	{"libvirt/etc", "/etc/libvirt"},
 	{"libvirt/lib", "/var/lib/libvirt"},
 	{"libvirt/log", "/var/log/libvirt"},
@@ -31,7 +31,7 @@ var libvirtFolders = []bind{
 type bind struct{ from, to string }
 
 // paths are the places of one node's libvirt, all absolute.
-type paths struct {
+type places struct {
 	dir    string
 	state  string
 	out    string // what the daemons said before they had a log
@@ -40,12 +40,12 @@ type paths struct {
 	pids   string
 }
 
-func libvirtPaths(dir string) (paths, error) {
+func placesOf(dir string) (places, error) {
 	abs, err := filepath.Abs(dir)
 	if err != nil {
-		return paths{}, fmt.Errorf("place libvirt: %w", err)
+		return places{}, fmt.Errorf("place libvirt: %w", err)
 	}
-	return paths{
+	return places{
 		dir:    abs,
 		state:  filepath.Join(abs, "libvirt/state.json"),
 		out:    filepath.Join(abs, "libvirt/out"),
@@ -55,8 +55,8 @@ func libvirtPaths(dir string) (paths, error) {
 	}, nil
 }
 
-func (p paths) result(s libvirtState) *Libvirt {
-	return &Libvirt{
+func (p places) result(s state) *Daemon {
+	return &Daemon{
 		URI:      "qemu+unix:///system?socket=" + p.socket,
 		PIDs:     p.pids,
 		Log:      p.log,
@@ -66,22 +66,22 @@ func (p paths) result(s libvirtState) *Libvirt {
 }
 
 // config is where a daemon finds its settings, as seen inside the namespace.
-func (p paths) config(daemon string) string { return "/etc/libvirt/" + daemon + ".conf" }
+func (p places) config(daemon string) string { return "/etc/libvirt/" + daemon + ".conf" }
 
-func (p paths) pidFile(daemon string) string {
+func (p places) pidFile(daemon string) string {
 	return filepath.Join(p.dir, "libvirt", daemon+".pid")
 }
 
-func (p paths) binds() []bind {
-	binds := make([]bind, 0, len(libvirtFolders))
-	for _, f := range libvirtFolders {
+func (p places) binds() []bind {
+	binds := make([]bind, 0, len(folders))
+	for _, f := range folders {
 		binds = append(binds, bind{filepath.Join(p.dir, f.from), f.to})
 	}
 	return binds
 }
 
 // check refuses a folder in which guests could not run, before anything is made.
-func (p paths) check() error {
+func (p places) check() error {
 	if os.Geteuid() != 0 {
 		return model.Errorf(model.Denied, "a libvirtd for guests needs root")
 	}
@@ -93,12 +93,12 @@ func (p paths) check() error {
 	if strings.ContainsAny(p.dir, "?#%&\\\"' \t\n") {
 		return model.Errorf(model.Invalid, "the folder %q cannot stand in a URI", p.dir)
 	}
-	for _, f := range libvirtFolders {
+	for _, f := range folders {
 		if strings.HasPrefix(p.dir+"/", f.to+"/") {
 			return model.Errorf(model.Invalid, "the folder %s lies in libvirt's own %s", p.dir, f.to)
 		}
 	}
-	u, err := user.Lookup(QEMUUser)
+	u, err := user.Lookup(User)
 	if err != nil {
 		return fmt.Errorf("look for the user of guests: %w", err)
 	}
@@ -137,7 +137,7 @@ func passable(dir string, u *user.User) error {
 }
 
 // prepare makes the folders and the daemons' settings.
-func (p paths) prepare(uuid string) error {
+func (p places) prepare(uuid string) error {
 	for _, b := range p.binds() {
 		if err := os.MkdirAll(b.from, 0o755); err != nil { //nolint:gosec // QEMU's user passes
 			return fmt.Errorf("make libvirt's folders: %w", err)
@@ -146,7 +146,7 @@ func (p paths) prepare(uuid string) error {
 			return fmt.Errorf("make libvirt's folders: %w", err)
 		}
 	}
-	for name, settings := range libvirtSettings(uuid) {
+	for name, settings := range settingsOf(uuid) {
 		path := filepath.Join(p.dir, "libvirt/etc", name)
 		if err := os.WriteFile(path, settings.bytes(), 0o600); err != nil {
 			return fmt.Errorf("write libvirt's settings: %w", err)
@@ -176,7 +176,7 @@ func (s settings) bytes() []byte {
 	return b.Bytes()
 }
 
-func libvirtSettings(uuid string) map[string]settings {
+func settingsOf(uuid string) map[string]settings {
 	return map[string]settings{
 		"libvirtd.conf": {
 			{"host_uuid", uuid},
@@ -188,7 +188,7 @@ func libvirtSettings(uuid string) map[string]settings {
 			{"log_outputs", "3:file:/var/log/libvirt/libvirtd.log"},
 		},
 		"qemu.conf": {
-			{"user", QEMUUser},
+			{"user", User},
 			{"group", "kvm"},
 			{"security_driver", "none"}, // no profile fits a node's folder anywhere
 			{"seccomp_sandbox", 1},
