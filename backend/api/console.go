@@ -83,8 +83,7 @@ func (t *tickets) redeem(text string) (ticket, error) {
 }
 
 type consoleInput struct {
-	byRef
-
+	Ref  string `path:"ref" minLength:"1" maxLength:"63"`
 	Body schema.ConsoleSpec
 }
 

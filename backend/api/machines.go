@@ -93,9 +93,8 @@ func diskFrom(view *state.View, i int, d schema.DiskFrom) (DiskFrom, error) {
 }
 
 type vmDeleteInput struct {
-	byRef
-
-	KeepDisks bool `query:"keep_disks" doc:"leave its volumes"`
+	Ref       string `path:"ref" minLength:"1" maxLength:"63"`
+	KeepDisks bool   `query:"keep_disks" doc:"leave its volumes"`
 }
 
 func (s *Server) deleteVM(ctx context.Context, in *vmDeleteInput) (*done, error) {
@@ -116,8 +115,7 @@ func (s *Server) vmID(ctx context.Context, ref string) (model.VMID, error) {
 }
 
 type startInput struct {
-	byRef
-
+	Ref  string `path:"ref" minLength:"1" maxLength:"63"`
 	Body *schema.StartSpec
 }
 

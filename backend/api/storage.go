@@ -29,8 +29,7 @@ func (s *Server) listDisks(ctx context.Context, _ *none) (*out[schema.List[schem
 }
 
 type diskInput struct {
-	byRef
-
+	Ref  string `path:"ref" minLength:"1" maxLength:"63"`
 	Body schema.DiskSpec
 }
 
@@ -118,8 +117,7 @@ func (s *Server) createVolume(ctx context.Context, in *volumeInput) (*out[schema
 }
 
 type resizeInput struct {
-	byRef
-
+	Ref  string `path:"ref" minLength:"1" maxLength:"63"`
 	Body schema.VolumeChange
 }
 
