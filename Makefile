@@ -50,7 +50,7 @@ check: ## formatting, vet, lint, layering, types: what every commit passes
 	go vet -tags $(TAGS) ./...
 	$(LINT) run --build-tags $(TAGS) ./...
 	go test ./backend/archtest
-	cd frontend && npm run check
+	cd frontend && npm run --silent typecheck && npm run --silent lint
 
 .PHONY: test
 test: deps build ## everything that must pass
@@ -58,7 +58,7 @@ test: deps build ## everything that must pass
 
 .PHONY: bench
 bench: build-nodes ## the speed table, beside qemu-nbd on a raw file in the same run
-	@tests/bench/run.sh
+	go run ./tests/bench
 
 .PHONY: demo
 demo: deps build ## a three-node cluster with a running guest on this machine (root)

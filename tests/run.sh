@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# make test: everything that must pass. Each step says how long it took.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export PATH="$PWD/bin/tools:$PATH"
+
+step() {
+	local name=$1 began=$SECONDS
+	shift
+	echo "== $name"
+	if ! "$@"; then
+		echo "== $name: FAILED after $((SECONDS - began)) s" >&2
+		exit 1
+	fi
+	echo "== $name: $((SECONDS - began)) s"
+}
+
+step "frontend units" npm --prefix frontend test
+step "packages" go test -tags webkit2_41 ./backend/... ./desktop/... ./tests/model/... ./tests/guest/...
+if ((EUID != 0)); then
+	echo "tests/run: the clusters need root" >&2
+	exit 1
+fi
+step "demo guest" tests/guest/build.sh bin/guest
+step "clusters" go test -count=1 -timeout 25m ./tests/cluster
+step "browser" tests/browser/run.sh
+step "desktop" tests/desktop/run.sh
