@@ -165,7 +165,7 @@ func (r requestRow) outcome() Outcome {
 		o.Err = &model.Error{Code: r.Code, Text: r.Text}
 	}
 	if len(r.Result) > 0 {
-		result, err := decodeResult(r.Kind, r.Result)
+		result, err := DecodeResult(r.Kind, r.Result)
 		if err != nil { // written by this package and checked by the snapshot's digest
 			o.Err = fmt.Errorf("read the outcome of %s: %w", r.Request, err)
 			return o
@@ -175,8 +175,8 @@ func (r requestRow) outcome() Outcome {
 	return o
 }
 
-// decodeResult reads the JSON of what a command returned. Secrets are not in it.
-func decodeResult(k command.Kind, p []byte) (any, error) {
+// DecodeResult reads the JSON of what a command returned. Secrets are not in it.
+func DecodeResult(k command.Kind, p []byte) (any, error) {
 	switch k {
 	case command.KindClusterCreate:
 		return readJSON[model.Cluster](p)
