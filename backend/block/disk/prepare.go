@@ -1,0 +1,190 @@
+package disk
+
+import (
+	"drystone.example/drystone/backend/block/layout"
+	"drystone.example/drystone/backend/iobuf"
+	"drystone.example/drystone/backend/model"
+	"drystone.example/drystone/backend/uring"
+)
+
+// discardChunk is how many pages of a Discard are applied at once.
+const discardChunk = 256
+
+// prepareTask does for the head of a row what needs I/O and depends on all ops
+// before it: it finds the pages of a Discard, and moves pages that an older epoch
+// or another version still needs. Nothing of the row is applied meanwhile.
+func (d *Disk) prepareTask(t *task) {
+	err := d.findPages(t)
+	if err == nil && t.op.Kind == Copy {
+		err = d.placeCopy(t)
+	}
+	for i := t.next; err == nil && i < len(t.parts); i++ {
+		if t.op.Kind != Copy {
+			err = d.move(t, &t.parts[i])
+		}
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err != nil {
+		t.err = err
+	}
+	t.row.blocked = false
+	if t.wait == 0 {
+		d.makeReady(t.row)
+	}
+}
+
+// findPages makes the next chunk of a Discard's parts: the pages it touches that
+// have a version.
+func (d *Disk) findPages(t *task) error {
+	if t.op.Kind != Discard || t.listed {
+		return nil
+	}
+	first, end := uint64(t.op.Block), uint64(t.op.Block)+t.op.Count
+	per := uint64(model.BlocksPerPage)
+	from := max(t.cursor, first/per)
+	l, err := d.list(List{Volume: t.op.Volume, Column: t.op.Column, From: uint32(from), Max: discardChunk},
+		(end+per-1)/per)
+	if err != nil {
+		return err
+	}
+	parts := t.parts[:0:0]
+	for _, v := range l.Versions {
+		if n := len(parts); n > 0 && parts[n-1].page == v.Page {
+			continue // of another epoch
+		}
+		at := uint64(layout.FirstBlock(v.Page))
+		lo, hi := max(at, first), min(at+per, end)
+		if lo < hi {
+			parts = append(parts, part{
+				page: v.Page, first: int(lo - at), n: int(hi - lo), place: noPlace,
+			})
+		}
+	}
+	leaves := make([]*leaf, 0, 2)
+	for i := range parts {
+		k, _ := leafOf(t.key(&parts[i]))
+		if n := len(leaves); n > 0 && leaves[n-1].key == k {
+			continue
+		}
+		l, err := d.pinLeaf(k)
+		if err != nil {
+			d.unpinLeaves(leaves)
+			return err
+		}
+		leaves = append(leaves, l)
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, l := range t.leaves {
+		l.pins--
+	}
+	t.leaves = leaves
+	d.giveBackParts(t)
+	t.parts, t.next, t.cursor, t.more, t.listed = parts, 0, uint64(l.Next), !l.Done, true
+	return nil
+}
+
+// placeCopy finds a place for a Copy that came when places were few. Where it
+// replaces a version it makes the disk no fuller, and may have one that is kept
+// for that.
+func (d *Disk) placeCopy(t *task) error {
+	d.mu.Lock()
+	vs := d.leafPage(t.key(&t.parts[0]))
+	at, mine := find(vs, t.op.Epoch)
+	left := d.space.available()
+	if mine && vs[at].place != noPlace {
+		left += d.space.keep
+	}
+	p := noPlace
+	if left > 0 {
+		p = d.space.take()
+		t.parts[0].place = p
+	}
+	d.mu.Unlock()
+	if p == noPlace {
+		return model.Errorf(model.NoSpace, "the disk is full")
+	}
+	return d.writePage(p, t.op.wholeVersion())
+}
+
+// leafPage returns the versions of a page whose leaf is pinned.
+func (d *Disk) leafPage(k pageKey) []version {
+	lk, i := leafOf(k)
+	return d.pages.leaves[lk].pages[i]
+}
+
+// writePage writes a fresh place, durably.
+func (d *Disk) writePage(p place, data []byte) error {
+	err := d.area.Do(&uring.Request{
+		Kind: uring.Write, Durable: true, Off: d.offset(p, 0), Bufs: [][]byte{data},
+	})
+	if err != nil {
+		d.mu.Lock()
+		d.fail(err)
+		err = d.refusal()
+		d.mu.Unlock()
+	}
+	return err
+}
+
+// move copies the version that a partial change builds on into a fresh place,
+// with the change, where it must not be changed in place.
+func (d *Disk) move(t *task, p *part) error {
+	d.mu.Lock()
+	source, ok := d.needsMove(t, p)
+	if !ok {
+		d.mu.Unlock()
+		return nil
+	}
+	if p.place == noPlace {
+		switch {
+		case t.reserved > 0:
+			p.place = d.takeReserved(t)
+		case d.space.available() > 0 || t.op.Kind == Discard && d.space.free > d.space.reserved:
+			p.place = d.space.take()
+		default:
+			d.mu.Unlock()
+			return model.Errorf(model.NoSpace, "the disk is full")
+		}
+	}
+	d.mu.Unlock()
+
+	buf := iobuf.Get(pageSize)
+	defer buf.Release()
+	if err := d.readWhole(t.key(p), source, buf.Bytes); err != nil {
+		return err
+	}
+	if t.op.Kind == Write {
+		for i := range p.n {
+			copy(buf.Bytes[(p.first+i)*blockSize:], t.op.block(p.off/blockSize+i))
+		}
+	}
+	if err := d.writePage(p.place, buf.Bytes); err != nil {
+		return err
+	}
+	d.mu.Lock()
+	p.from, p.moved = source, true
+	d.mu.Unlock()
+	return nil
+}
+
+// needsMove returns the version a part would have to be moved from.
+func (d *Disk) needsMove(t *task, p *part) (version, bool) {
+	lk, i := leafOf(t.key(p))
+	l := d.pages.leaves[lk]
+	if l == nil || t.op.Kind == Write && p.n == model.BlocksPerPage {
+		return version{}, false
+	}
+	source := visible(l.pages[i], t.op.Epoch)
+	switch {
+	case source == nil || source.mask == 0:
+		return version{}, false
+	case t.op.Kind == Discard && (source.epoch == t.op.Epoch || source.mask&^p.mask() == 0 ||
+		source.mask&p.mask() == 0):
+		return version{}, false
+	case source.epoch == t.op.Epoch && d.refs[source.place] < 2:
+		return version{}, false
+	}
+	return *source, !p.moved || p.from != *source
+}
