@@ -162,6 +162,19 @@ func VM(memory model.Bytes, hosts []Host) (model.NodeID, bool) {
 	return best.Node, best.Node != 0
 }
 
+// votersMax is how many nodes take part in raft's quorum at most.
+const votersMax = 5
+
+// Voters returns how many of so many nodes vote: an odd number, since an even one
+// tolerates no more losses than the odd one below it.
+func Voters(nodes int) int {
+	n := min(nodes, votersMax)
+	if n > 1 && n%2 == 0 {
+		n--
+	}
+	return n
+}
+
 func nodes(disks []Disk) int {
 	seen := map[model.NodeID]bool{}
 	for _, d := range disks {

@@ -130,3 +130,11 @@ func TestVM(t *testing.T) {
 		t.Errorf("VM = %v where nothing that is up has room", got)
 	}
 }
+
+func TestVoters(t *testing.T) {
+	for nodes, want := range map[int]int{1: 1, 2: 1, 3: 3, 4: 3, 5: 5, 64: 5} {
+		if got := Voters(nodes); got != want {
+			t.Errorf("Voters(%d) = %d, want %d", nodes, got, want)
+		}
+	}
+}

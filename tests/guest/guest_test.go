@@ -103,7 +103,7 @@ func newNode(t *testing.T, name, uuid string) *node {
 	if err := os.MkdirAll(n.path("run"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	n.hv, err = virt.New(t.Context(), virt.Config{
+	n.hv, err = virt.New(virt.Config{
 		URI: n.lib.URI, Dir: n.path("run/vms"), Accelerator: virt.TCG,
 		Log: slog.New(slog.NewTextHandler(testWriter{t}, nil)),
 	})

@@ -1,0 +1,212 @@
+package agent
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"drystone.example/drystone/backend/block/server"
+	"drystone.example/drystone/backend/block/volume"
+	"drystone.example/drystone/backend/guard"
+	"drystone.example/drystone/backend/meta"
+	"drystone.example/drystone/backend/meta/state"
+	"drystone.example/drystone/backend/model"
+	"drystone.example/drystone/backend/virt"
+	"drystone.example/drystone/backend/wire"
+)
+
+// Config is what the agent works with. Hypervisor and Guard are nil on a node
+// that runs no guests; everything else must be set.
+type Config struct {
+	Cluster model.ClusterID
+	Self    model.NodeID
+	Disks   []string // paths
+	Run     string   // folder of sockets
+	Files   string   // folder of boot files
+	Scratch string   // folder for uploads
+	State   string   // folder of what a front end remembers of QEMU, best on a tmpfs
+	CPUs    int
+	Memory  model.Bytes
+
+	Meta   *meta.Record
+	Wire   *wire.Transport
+	Server *server.Server
+	Remote func(model.NodeID, model.DiskID) volume.Disk
+	Up     func(model.NodeID) bool // whether a node seems alive; a hint
+
+	Hypervisor *virt.Hypervisor
+	Guard      *guard.Client
+	PIDs       string // libvirt's folder of pid files
+
+	SaveDisks func(paths []string) error // remembers where this node's disks are
+	Log       *slog.Logger
+}
+
+// An Agent is the hands of one node. It is safe for concurrent use.
+type Agent struct {
+	cfg    Config
+	log    *slog.Logger
+	files  Files
+	disks  disks
+	holds  holds
+	usage  usage
+	guests *guests // nil on a node that runs none
+	Tasks  Tasks
+
+	ctx    context.Context // of everything that outlives a request; ends with Run
+	cancel context.CancelFunc
+	work   sync.WaitGroup // of every goroutine the agent started
+}
+
+// New makes an agent and registers its calls; nothing happens before Start.
+func New(cfg Config) *Agent {
+	ctx, cancel := context.WithCancel(context.Background())
+	a := &Agent{
+		cfg: cfg, log: cfg.Log, files: NewFiles(cfg.Files), ctx: ctx, cancel: cancel,
+		disks: newDisks(),
+		holds: holds{all: map[model.VolumeID]*Hold{}},
+		usage: usage{nodes: map[model.NodeID]Usage{}},
+	}
+	if cfg.Hypervisor != nil {
+		a.guests = &guests{
+			agent: a, hypervisor: cfg.Hypervisor, guard: cfg.Guard, pids: cfg.PIDs,
+			all: map[model.VMID]*guest{},
+		}
+	}
+	cfg.Wire.Handle(callYield, a.handleYield)
+	cfg.Wire.Handle(callMaintain, a.handleMaintain)
+	cfg.Wire.Handle(callUsage, a.handleUsage)
+	cfg.Wire.Handle(callAddDisk, a.handleAddDisk)
+	cfg.Wire.Handle(callGuest, a.handleGuest)
+	cfg.Wire.Handle(callCancel, a.handleCancel)
+	cfg.Wire.Handle(callFile, a.handleFile)
+	cfg.Wire.Serve(fileProto, func(_ context.Context, peer model.NodeID, conn net.Conn) {
+		if err := a.files.serve(conn); err != nil && model.CodeOf(err) != model.NotFound {
+			a.log.Debug("file was not sent", "node", peer, "err", err)
+		}
+	})
+	cfg.Wire.Serve(serialProto, a.serveSerial)
+	return a
+}
+
+// Start opens the node's disks. When it returns, holders elsewhere can reach
+// them; guests and volumes follow in Run, once there is a record to go by.
+func (a *Agent) Start(ctx context.Context) { a.openDisks(ctx) }
+
+// Run does the node's part until ctx ends; then it lets its volumes go and closes
+// its disks. Guests run on: QEMU waits for the next daemon.
+func (a *Agent) Run(ctx context.Context) error {
+	a.work.Go(func() { a.reporting(a.ctx) })
+	a.work.Go(func() { a.collecting(a.ctx) })
+	a.work.Go(func() { a.following(a.ctx) })
+	if a.guests != nil {
+		a.work.Go(func() { a.guests.renewing(a.ctx) })
+		a.work.Go(func() {
+			if err := a.guests.run(a.ctx); err != nil {
+				a.log.Error("guests are not looked after any more", "err", err)
+			}
+		})
+	}
+	<-ctx.Done()
+	a.cancel()
+	if a.guests != nil {
+		a.guests.closeAll()
+	}
+	a.work.Wait()
+	var errs []error
+	for id, d := range a.disks.all() {
+		a.cfg.Server.Remove(id)
+		if err := d.Close(); err != nil {
+			errs = append(errs, fmt.Errorf("close disk %s: %w", id, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// following gives every held volume the newest record of it: another than its
+// holder may have made it larger.
+func (a *Agent) following(ctx context.Context) {
+	for {
+		view := a.cfg.Meta.Local()
+		for _, h := range a.holds.list() {
+			ready := a.holds.serving(h.id)
+			if ready == nil {
+				continue
+			}
+			rec, err := view.Volume(h.id)
+			if err != nil || rec.Holder != a.cfg.Self {
+				continue
+			}
+			if int64(rec.Size) > ready.volume.Size() {
+				if err := ready.volume.Resize(rec); err != nil {
+					a.log.Warn("volume was not resized", "volume", h.id, "err", err)
+					continue
+				}
+				a.resized(h.id)
+			}
+		}
+		if !a.sleepUntilChange(ctx, view, state.Volumes, 0, time.Hour) {
+			return
+		}
+	}
+}
+
+// sleepUntilChange returns true when the record of a noun is not that of view any
+// more, and at least after has passed, or when most has passed; false when ctx
+// ended.
+func (a *Agent) sleepUntilChange(ctx context.Context, view *state.View, noun state.Noun,
+	after, most time.Duration,
+) bool {
+	was := view.Changed(noun)
+	end := time.NewTimer(most)
+	defer end.Stop()
+	for changed := false; !changed; {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-end.C:
+			return true
+		case <-view.Next():
+			view = a.cfg.Meta.Local()
+			changed = view.Changed(noun) != was
+		}
+	}
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(after):
+		return true
+	}
+}
+
+// retry does something until it succeeds, is refused for good, or the agent
+// stops.
+func (a *Agent) retry(failure string, do func(context.Context) error) {
+	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 10*time.Second) {
+		ctx, cancel := context.WithTimeout(a.ctx, 10*time.Second)
+		err := do(ctx)
+		cancel()
+		switch model.CodeOf(err) { //nolint:exhaustive // the rest does not pass with time
+		case "":
+			return
+		case model.Unavailable:
+		default:
+			if a.ctx.Err() == nil {
+				a.log.Warn(failure, "err", err) //nolint:sloglint // constant at each caller
+			}
+			return
+		}
+		select {
+		case <-a.ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+	}
+}
+
+func compareID[T ~uint64](x, y T) int { return cmp.Compare(x, y) }

@@ -1,0 +1,191 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"sync"
+
+	"drystone.example/drystone/backend/metrics"
+	"drystone.example/drystone/backend/model"
+	"drystone.example/drystone/backend/unixsock"
+	"drystone.example/drystone/backend/vhost"
+)
+
+// queuesMax bounds the queues of one disk of a guest.
+const queuesMax = 4
+
+func frontQueues(vm model.VM) int { return min(vm.CPUs, queuesMax) }
+
+// A front is the back end of one disk of a guest: a socket that QEMU connects to.
+// The volume is held while the guest's rings run, not longer.
+type front struct {
+	agent  *Agent
+	id     model.VolumeID
+	path   string
+	server *vhost.Server
+	stop   context.CancelFunc
+	ended  chan struct{} // closed when the server has returned
+
+	mu   sync.Mutex // guards hold
+	hold *Hold
+}
+
+// openFront listens for the QEMU of a guest's disk.
+func (a *Agent) openFront(ctx context.Context, rec model.Volume, path string, owner unixsock.Owner, purpose model.Purpose,
+) (*front, error) {
+	f := &front{agent: a, id: rec.ID, path: path, ended: make(chan struct{})}
+	s, err := vhost.Listen(ctx, vhost.Config{
+		Path: path, Owner: owner, State: filepath.Join(a.cfg.State, "vhost-"+rec.ID.String()+".state"),
+		Serial: rec.ID.String(), Size: int64(rec.Size), Log: a.log.With("volume", rec.ID),
+		Acquire: func(ctx context.Context) (vhost.Device, error) { return f.acquire(ctx, purpose) },
+		Release: f.release,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("serve disk: %w", err)
+	}
+	f.server = s
+	serve, stop := context.WithCancel(context.Background())
+	f.stop = stop
+	a.work.Go(func() {
+		defer close(f.ended)
+		if err := s.Run(serve); err != nil && !errors.Is(err, context.Canceled) {
+			a.log.Error("disk of a guest is not served any more", "volume", rec.ID, "err", err)
+		}
+	})
+	return f, nil
+}
+
+func (f *front) acquire(ctx context.Context, purpose model.Purpose) (vhost.Device, error) {
+	h, err := f.agent.Acquire(ctx, f.id, purpose)
+	if err != nil {
+		return nil, err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.hold = h
+	return device{h.volume}, nil
+}
+
+// release gives the volume up and waits until the record says so, so that who
+// takes it next, in a live migration, need not wait for our lease.
+func (f *front) release() {
+	f.mu.Lock()
+	h := f.hold
+	f.hold = nil
+	f.mu.Unlock()
+	if h != nil {
+		f.agent.releaseWait(h)
+	}
+}
+
+// close stops listening, lets requests in flight finish and gives the volume up.
+func (f *front) close() {
+	f.stop()
+	<-f.ended
+}
+
+// openFronts serves the disks of a machine, those that are not served yet.
+func (g *guests) openFronts(ctx context.Context, m *guest, vm model.VM) error {
+	if g.serving(m, vm) {
+		return nil
+	}
+	g.closeFronts(m)
+	owner, err := qemuOwner()
+	if err != nil {
+		return err
+	}
+	for _, d := range vm.Disks {
+		rec, err := g.agent.cfg.Meta.Local().Volume(d.Volume)
+		if err != nil {
+			return err
+		}
+		f, err := g.agent.openFront(ctx, rec, g.agent.SocketPath(Vhost, rec.ID), owner, model.ForGuest)
+		if err != nil {
+			return err
+		}
+		g.setFronts(m, append(m.fronts, f))
+	}
+	return nil
+}
+
+// serving reports whether every disk of a machine is served.
+func (g *guests) serving(m *guest, vm model.VM) bool {
+	if len(m.fronts) != len(vm.Disks) {
+		return false
+	}
+	for i, f := range m.fronts {
+		select {
+		case <-f.ended:
+			return false
+		default:
+		}
+		if f.id != vm.Disks[i].Volume {
+			return false
+		}
+	}
+	return true
+}
+
+func (g *guests) closeFronts(m *guest) {
+	for _, f := range m.fronts {
+		f.close()
+	}
+	g.setFronts(m, nil)
+}
+
+// setFronts is what others than the guest's own goroutine see of its fronts.
+func (g *guests) setFronts(m *guest, fronts []*front) {
+	m.fronts = fronts
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	m.seen = append([]*front(nil), fronts...)
+}
+
+// closeAll stops serving every guest's disks: QEMU waits for the next daemon.
+// The guests' goroutines have ended, or end with the agent's context.
+func (g *guests) closeAll() {
+	g.mu.Lock()
+	var all []*front
+	for _, m := range g.all {
+		all = append(all, m.seen...)
+	}
+	g.mu.Unlock()
+	var wait sync.WaitGroup
+	for _, f := range all {
+		wait.Go(f.close)
+	}
+	wait.Wait()
+}
+
+// resized tells the guest of a volume that its disk has grown.
+func (a *Agent) resized(id model.VolumeID) {
+	if a.guests == nil {
+		return
+	}
+	hold := a.holds.serving(id)
+	a.guests.mu.Lock()
+	defer a.guests.mu.Unlock()
+	for _, m := range a.guests.all {
+		for _, f := range m.seen {
+			if f.id == id && hold != nil {
+				f.server.Resize(hold.volume.Size())
+			}
+		}
+	}
+}
+
+// io adds up what the disks of a guest did since they are served.
+func (m *guest) io() (sum metrics.IOCount) {
+	for _, f := range m.seen {
+		s := f.server.Stats()
+		sum.Reads += s.Reads
+		sum.Writes += s.Writes
+		sum.ReadBytes += s.ReadBytes
+		sum.WriteBytes += s.WriteBytes
+		sum.ReadTime += s.ReadTime
+		sum.WriteTime += s.WriteTime
+	}
+	return sum
+}

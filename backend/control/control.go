@@ -1,0 +1,195 @@
+// Package control is what the leader does for the cluster: loops that compare the
+// record with what is there and write orders. Each order is safe to give twice,
+// for a new leader begins where it finds things, not where the last one stopped.
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"drystone.example/drystone/backend/meta"
+	"drystone.example/drystone/backend/meta/command"
+	"drystone.example/drystone/backend/meta/state"
+	"drystone.example/drystone/backend/model"
+)
+
+// How often the loops look, beside when the record changes.
+const (
+	membersEvery = 2 * time.Second
+	volumesEvery = 2 * time.Second
+	pruneEvery   = 10 * time.Minute
+)
+
+// Config is what Control works with. Every field must be set.
+type Config struct {
+	Self     model.NodeID
+	Meta     *meta.Record
+	Up       func(model.NodeID) bool // a hint
+	Maintain func(ctx context.Context, node model.NodeID, volume model.VolumeID) error
+	Log      *slog.Logger
+}
+
+// Control runs the leader's loops on whichever node leads.
+type Control struct {
+	cfg Config
+
+	mu   sync.Mutex // guards away
+	away map[model.NodeID]time.Time
+}
+
+// New makes a Control.
+func New(cfg Config) *Control {
+	return &Control{cfg: cfg, away: map[model.NodeID]time.Time{}}
+}
+
+// Run runs the loops whenever this node leads, until ctx ends.
+func (c *Control) Run(ctx context.Context) error {
+	for {
+		lead, err := c.cfg.Meta.Lead(ctx)
+		if err != nil {
+			return stopped(ctx, err)
+		}
+		group, lead := errgroup.WithContext(lead)
+		group.Go(func() error { return c.loop(lead, membersEvery, state.Nodes, c.members) })
+		group.Go(func() error { return c.loop(lead, volumesEvery, state.Volumes, c.volumes) })
+		group.Go(func() error { return c.loop(lead, pruneEvery, state.Cluster, c.prune) })
+		if err := group.Wait(); err != nil {
+			return stopped(ctx, err)
+		}
+	}
+}
+
+// stopped is nil if ctx was the reason.
+func stopped(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return fmt.Errorf("lead the cluster: %w", err)
+}
+
+// loop looks at the record whenever a noun of it changed, and every so often. What
+// fails for want of a leader or an answer is tried again.
+func (c *Control) loop(ctx context.Context, every time.Duration, noun state.Noun,
+	look func(context.Context, *state.View) error,
+) error {
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		view := c.cfg.Meta.Local()
+		if err := look(ctx, view); err != nil && ctx.Err() == nil {
+			switch model.CodeOf(err) { //nolint:exhaustive // the rest is worth a line
+			case model.Unavailable, model.Conflict:
+			default:
+				c.cfg.Log.Warn("order was not given", "err", err)
+			}
+		}
+		if !c.changed(ctx, view, noun, tick.C) {
+			return nil
+		}
+	}
+}
+
+// changed waits for a change of a noun or the tick; false when ctx ended.
+func (c *Control) changed(ctx context.Context, view *state.View, noun state.Noun, tick <-chan time.Time) bool {
+	was := view.Changed(noun)
+	for {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-tick:
+			return true
+		case <-view.Next():
+			view = c.cfg.Meta.Local()
+			if view.Changed(noun) != was {
+				return true
+			}
+		}
+	}
+}
+
+// prune removes sessions and join tokens that have run out.
+func (c *Control) prune(ctx context.Context, view *state.View) error {
+	now := time.Now()
+	for _, s := range view.Sessions() {
+		if s.Expires.Before(now) {
+			return c.pruneNow(ctx)
+		}
+	}
+	for _, t := range view.Tokens() {
+		if t.Expires.Before(now) {
+			return c.pruneNow(ctx)
+		}
+	}
+	return nil
+}
+
+func (c *Control) pruneNow(ctx context.Context) error {
+	_, err := c.cfg.Meta.Apply(ctx, model.System, command.SessionsPrune{})
+	return err
+}
+
+// volumes orders a node to look after each volume that needs work and that nobody
+// holds: a node that has a disk of it and is up.
+func (c *Control) volumes(ctx context.Context, view *state.View) error {
+	var errs []error
+	for _, v := range view.Volumes() {
+		if v.Holder != 0 && c.cfg.Up(v.Holder) || !c.worth(view, v) {
+			continue
+		}
+		node, found := c.keeper(view, v)
+		if !found {
+			continue
+		}
+		if err := c.cfg.Maintain(ctx, node, v.ID); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// worth reports whether a holder could do something for a volume now: a member
+// that is not active, or a column with too few, whose disk is in reach.
+func (c *Control) worth(view *state.View, v model.Volume) bool {
+	for _, col := range v.Columns {
+		if col.Count(model.Active) < v.Copies && len(col.Members) < v.Copies+1 {
+			return true
+		}
+		for _, m := range col.Members {
+			if m.State != model.Active && c.reachable(view, m.Disk) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func (c *Control) reachable(view *state.View, id model.DiskID) bool {
+	d, err := view.Disk(id)
+	return err == nil && d.State == model.DiskOnline && c.cfg.Up(d.Node)
+}
+
+// keeper chooses who looks after a volume: the node that is up and has most of
+// its active members, the first by identifier of equals.
+func (c *Control) keeper(view *state.View, v model.Volume) (best model.NodeID, found bool) {
+	count := map[model.NodeID]int{}
+	for _, col := range v.Columns {
+		for _, m := range col.Members {
+			d, err := view.Disk(m.Disk)
+			if err == nil && m.State == model.Active && c.reachable(view, m.Disk) {
+				count[d.Node]++
+			}
+		}
+	}
+	for node, n := range count {
+		if !found || n > count[best] || n == count[best] && node < best {
+			best, found = node, true
+		}
+	}
+	return best, found
+}

@@ -1,0 +1,53 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"runtime"
+
+	"golang.org/x/sys/unix"
+
+	"drystone.example/drystone/backend/metrics"
+	"drystone.example/drystone/backend/model"
+)
+
+// machine is how many processors and how much memory this node has.
+func machine() (cpus int, memory model.Bytes, err error) {
+	var info unix.Sysinfo_t
+	if err := unix.Sysinfo(&info); err != nil {
+		return 0, 0, fmt.Errorf("measure machine: %w", err)
+	}
+	return runtime.NumCPU(), model.Bytes(info.Totalram) * model.Bytes(info.Unit), nil
+}
+
+// callSamples asks a node for its newest samples.
+const callSamples = "metrics.samples"
+
+// peers reaches the other nodes' samples.
+type peers struct{ n *node }
+
+// Others is the members that seem to be up, without this node.
+func (p peers) Others() (out []model.NodeID) {
+	for _, rec := range p.n.meta.Local().Nodes() {
+		if rec.ID != p.n.cfg.Node && p.n.up(rec.ID) {
+			out = append(out, rec.ID)
+		}
+	}
+	return out
+}
+
+func (p peers) Samples(ctx context.Context, node model.NodeID, after int64) (out []metrics.Sample, err error) {
+	err = p.n.wire.Call(ctx, node, callSamples, after, &out)
+	return out, err
+}
+
+func (n *node) handleMetrics() {
+	n.wire.Handle(callSamples, func(_ context.Context, _ model.NodeID, body json.RawMessage) (any, error) {
+		var after int64
+		if err := json.Unmarshal(body, &after); err != nil {
+			return nil, model.Errorf(model.Invalid, "read request: %w", err)
+		}
+		return n.metrics.Samples(after), nil
+	})
+}

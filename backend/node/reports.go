@@ -1,0 +1,96 @@
+package node
+
+import (
+	"context"
+	"slices"
+
+	"drystone.example/drystone/backend/agent"
+	"drystone.example/drystone/backend/api"
+	"drystone.example/drystone/backend/api/schema"
+	"drystone.example/drystone/backend/block/volume"
+	"drystone.example/drystone/backend/model"
+)
+
+func (s service) Nodes(ctx context.Context) map[model.NodeID]api.NodeReport {
+	usage := s.n.agent.Usage(ctx)
+	out := map[model.NodeID]api.NodeReport{}
+	for _, rec := range s.n.meta.Local().Nodes() {
+		u := usage[rec.ID]
+		up, since := s.n.alive.state(rec.ID)
+		if rec.ID == s.n.cfg.Node {
+			up, since = true, s.n.started
+		}
+		out[rec.ID] = api.NodeReport{
+			Up: up, Since: since, Version: u.Version, CPUs: u.CPUs, Memory: u.Memory,
+			Hypervisor: up && u.Hypervisor, Accel: u.Accel,
+		}
+	}
+	return out
+}
+
+func (s service) Disks(ctx context.Context) map[model.DiskID]model.DiskUsage {
+	out := map[model.DiskID]model.DiskUsage{}
+	for _, u := range s.n.agent.Usage(ctx) {
+		for _, d := range u.Disks {
+			out[d.Disk] = d
+		}
+	}
+	return out
+}
+
+func (s service) Volumes(ctx context.Context) map[model.VolumeID]api.VolumeReport {
+	out := map[model.VolumeID]api.VolumeReport{}
+	usage := s.n.agent.Usage(ctx)
+	for _, u := range usage {
+		for id, n := range u.Volumes {
+			r := out[id]
+			r.Used += n
+			out[id] = r
+		}
+	}
+	for node, u := range usage {
+		if node != s.n.cfg.Node && !s.n.up(node) {
+			continue // what a lost holder said last is not how it is
+		}
+		for id, h := range u.Holds {
+			if h.Fill != (volume.Fill{}) {
+				r := out[id]
+				r.Fill = &schema.Fill{Done: h.Fill.Done, Total: h.Fill.Total}
+				out[id] = r
+			}
+		}
+	}
+	return out
+}
+
+func (s service) Leader() (model.NodeID, bool) { return s.n.meta.Leader() }
+
+func (s service) Tasks(ctx context.Context) ([]schema.Task, error) {
+	var out []schema.Task
+	for _, u := range s.n.agent.Usage(ctx) {
+		for _, t := range u.Tasks {
+			out = append(out, schema.Task{
+				ID: t.ID, Kind: t.Kind, Object: t.Object, State: taskState(t), Done: t.Done, Total: t.Total,
+				Error: t.Error, Started: t.Started, Ended: t.Ended,
+			})
+		}
+	}
+	slices.SortFunc(out, func(a, b schema.Task) int { return b.Started.Compare(a.Started) })
+	return out, nil
+}
+
+func taskState(t agent.Task) schema.TaskState {
+	switch {
+	case t.Running:
+		return schema.TaskRunning
+	case t.Cancelled:
+		return schema.TaskCancelled
+	case t.Error != "":
+		return schema.TaskFailed
+	}
+	return schema.TaskDone
+}
+
+func (s service) CancelTask(ctx context.Context, _ model.Actor, id model.TaskID) error {
+	return s.n.agent.CancelTask(ctx, s.n.meta.Local(), id)
+}

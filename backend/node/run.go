@@ -1,0 +1,367 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"drystone.example/drystone/backend/agent"
+	"drystone.example/drystone/backend/api"
+	"drystone.example/drystone/backend/auth"
+	"drystone.example/drystone/backend/block/server"
+	"drystone.example/drystone/backend/block/volume"
+	"drystone.example/drystone/backend/control"
+	"drystone.example/drystone/backend/gossip"
+	"drystone.example/drystone/backend/guard"
+	"drystone.example/drystone/backend/meta"
+	"drystone.example/drystone/backend/meta/command"
+	"drystone.example/drystone/backend/metrics"
+	"drystone.example/drystone/backend/model"
+	"drystone.example/drystone/backend/pki"
+	"drystone.example/drystone/backend/virt"
+	"drystone.example/drystone/backend/wire"
+	"drystone.example/drystone/frontend"
+)
+
+// A node is one running daemon: every part of it, and nothing else.
+type node struct {
+	dir     Dir
+	cfg     Config
+	log     *slog.Logger
+	started time.Time
+
+	keeper  *pki.Keeper
+	wire    *wire.Transport
+	meta    *meta.Record
+	gossip  *gossip.Gossip
+	alive   *alive
+	blocks  *server.Server
+	remotes *server.Client
+	agent   *agent.Agent
+	control *control.Control
+	metrics *metrics.Metrics
+	api     *api.Server
+}
+
+// Run is the daemon: it runs the node of a folder until ctx ends, or until the
+// node cannot take part any more. Guests run on when it returns.
+func Run(ctx context.Context, dir Dir, log *slog.Logger) error {
+	dir, err := absolute(dir)
+	if err != nil {
+		return err
+	}
+	cfg, err := ReadConfig(dir)
+	if err != nil {
+		return err
+	}
+	slog.SetDefault(log)
+	n := &node{
+		dir: dir, cfg: cfg, log: log, started: time.Now(),
+		alive: &alive{all: map[model.NodeID]seen{}},
+	}
+	if err := n.build(ctx); err != nil {
+		return errors.Join(err, n.close())
+	}
+	return errors.Join(n.run(ctx), n.close())
+}
+
+func absolute(dir Dir) (Dir, error) {
+	path, err := filepath.Abs(string(dir))
+	if err != nil {
+		return "", fmt.Errorf("find folder: %w", err)
+	}
+	return Dir(path), nil
+}
+
+// build makes the parts, from the bottom up. The order matters: protocols are
+// registered with the wire before it runs.
+func (n *node) build(ctx context.Context) (err error) {
+	if n.keeper, err = pki.OpenKeeper(n.dir.PKI()); err != nil {
+		return fmt.Errorf("open certificates: %w", err)
+	}
+	if err := n.buildWire(ctx); err != nil {
+		return err
+	}
+	if err := n.buildMeta(ctx); err != nil {
+		return err
+	}
+	if err := n.buildGossip(); err != nil {
+		return err
+	}
+	n.blocks = server.New(server.Config{})
+	n.wire.Serve(server.Proto, n.blocks.Serve)
+	n.remotes = server.NewClient(n.wire)
+	if err := n.buildAgent(ctx); err != nil {
+		return err
+	}
+	n.control = control.New(control.Config{
+		Self: n.cfg.Node, Meta: n.meta, Up: n.up, Maintain: n.agent.Maintain, Log: n.log,
+	})
+	n.metrics = metrics.New(metrics.Config{Self: n.cfg.Node, Source: n.agent, Peers: peers{n}, Log: n.log})
+	n.handleMetrics()
+	n.handleMembers()
+	return n.buildAPI()
+}
+
+func (n *node) buildWire(ctx context.Context) error {
+	address, err := netip.ParseAddr(n.cfg.Address)
+	if err != nil {
+		return fmt.Errorf("read address: %w", err)
+	}
+	n.wire = wire.New(wire.Config{
+		Self: n.cfg.Node, Cluster: n.cfg.Cluster, Listen: hostPort(n.cfg.Address, WirePort),
+		Network: wire.TCP{Local: address}, TLS: n.keeper, Allowed: n.allowed, Resolve: n.resolve,
+	})
+	_, err = n.wire.Listen(ctx)
+	return err
+}
+
+// allowed says whether a node is a member. One that joined a moment ago may not
+// be in this node's copy of the record yet; its certificate is the cluster's own,
+// so only one that was removed is refused.
+func (n *node) allowed(id model.NodeID) error {
+	if n.meta != nil && n.meta.Local().Removed(id) {
+		return model.Errorf(model.Denied, "node %s was removed from the cluster", id)
+	}
+	return nil
+}
+
+// resolve finds a node by the record, and before there is one, by what this node
+// was told when it joined.
+func (n *node) resolve(id model.NodeID) (string, error) {
+	if n.meta != nil {
+		if rec, err := n.meta.Local().Node(id); err == nil {
+			return hostPort(rec.Address, WirePort), nil
+		}
+	}
+	for _, p := range n.cfg.Peers {
+		if p.ID == id {
+			return hostPort(p.Address, WirePort), nil
+		}
+	}
+	return "", model.Errorf(model.NotFound, "there is no node %s", id)
+}
+
+func (n *node) buildMeta(ctx context.Context) (err error) {
+	var peers []model.Node
+	for _, p := range n.cfg.Peers {
+		peers = append(peers, model.Node{ID: p.ID, Address: p.Address})
+	}
+	n.meta, err = meta.Open(ctx, meta.Config{Dir: n.dir.Raft(), Self: n.cfg.Node, Wire: n.wire, Peers: peers})
+	if err != nil {
+		return fmt.Errorf("open record: %w", err)
+	}
+	return nil
+}
+
+// bear completes what Init began: it makes this node the first of its cluster.
+// Interrupted, it is done again.
+func (n *node) bear(ctx context.Context) error {
+	text, err := os.ReadFile(n.dir.Birth())
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read birth: %w", err)
+	}
+	var first command.ClusterCreate
+	if err := json.Unmarshal(text, &first); err != nil {
+		return fmt.Errorf("read birth: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	_, err = n.meta.Bootstrap(ctx, model.System, first)
+	if err != nil && model.CodeOf(err) != model.Conflict {
+		return fmt.Errorf("begin cluster: %w", err)
+	}
+	if err := os.Remove(n.dir.Birth()); err != nil {
+		return fmt.Errorf("forget birth: %w", err)
+	}
+	return syncDir(string(n.dir))
+}
+
+func (n *node) buildGossip() error {
+	raw, err := readKeyring(n.dir)
+	if err != nil {
+		return err
+	}
+	keys := make([]gossip.Key, len(raw))
+	for i, k := range raw {
+		if len(k) != len(keys[i]) {
+			return model.Errorf(model.Corrupt, "a gossip key has %d bytes", len(k))
+		}
+		copy(keys[i][:], k)
+	}
+	address, err := netip.ParseAddr(n.cfg.Address)
+	if err != nil {
+		return fmt.Errorf("read address: %w", err)
+	}
+	n.gossip, err = gossip.Open(gossip.Config{
+		Node: n.cfg.Node, Name: n.cfg.Name, Version: model.Version, Keys: keys,
+		Listen: netip.AddrPortFrom(address, GossipPort), Peers: n.gossipPeers,
+	})
+	if err != nil {
+		return fmt.Errorf("open gossip: %w", err)
+	}
+	return nil
+}
+
+// gossipPeers lists where the others listen.
+func (n *node) gossipPeers() []string {
+	var out []string
+	for _, rec := range n.meta.Local().Nodes() {
+		if rec.ID != n.cfg.Node {
+			out = append(out, hostPort(rec.Address, GossipPort))
+		}
+	}
+	if len(out) == 0 {
+		for _, p := range n.cfg.Peers {
+			out = append(out, hostPort(p.Address, GossipPort))
+		}
+	}
+	return out
+}
+
+// up is gossip's hint.
+func (n *node) up(id model.NodeID) bool {
+	return id == n.cfg.Node || n.gossip.Status(id) == gossip.Alive
+}
+
+func (n *node) buildAgent(ctx context.Context) error {
+	cpus, memory, err := machine()
+	if err != nil {
+		return err
+	}
+	cfg := agent.Config{
+		Cluster: n.cfg.Cluster, Self: n.cfg.Node, Disks: n.cfg.Disks, Run: n.dir.Run(), Files: n.dir.Files(),
+		Scratch: n.dir.path("scratch"), State: n.dir.Run(), CPUs: cpus, Memory: memory,
+		Meta: n.meta, Wire: n.wire, Server: n.blocks, Up: n.up, Log: n.log, SaveDisks: n.saveDisks,
+		Remote: func(node model.NodeID, id model.DiskID) volume.Disk { return n.remotes.Disk(node, id) },
+	}
+	if n.cfg.LibvirtURI != "" {
+		cfg.Hypervisor, err = virt.New(ctx, virt.Config{
+			URI: n.cfg.LibvirtURI, Dir: n.dir.VMs(), Accelerator: n.cfg.Accelerator, Log: n.log,
+		})
+		if err != nil {
+			return fmt.Errorf("prepare hypervisor: %w", err)
+		}
+		self, err := os.Executable()
+		if err != nil {
+			return fmt.Errorf("find own program: %w", err)
+		}
+		err = guard.Spawn(ctx, n.dir.Guard(), n.dir.path("guard.log"),
+			self, "guard", "--dir", string(n.dir), "--pids", n.cfg.LibvirtPIDs)
+		if err != nil {
+			return fmt.Errorf("start guard: %w", err)
+		}
+		cfg.Guard = guard.NewClient(n.dir.Guard())
+	}
+	n.agent = agent.New(cfg)
+	return nil
+}
+
+// saveDisks remembers where the node's disks are.
+func (n *node) saveDisks(paths []string) error {
+	n.cfg.Disks = paths
+	return writeConfig(n.dir, n.cfg)
+}
+
+func (n *node) buildAPI() (err error) {
+	n.api, err = api.New(api.Config{
+		Self: n.cfg.Node, Version: model.Version, Record: n.meta, Service: service{n}, Metrics: n.metrics,
+		Hasher: auth.NewHasher(auth.Strong), Log: n.log, Page: frontend.Handler(frontend.Policy{}),
+		Listen: []string{hostPort(n.cfg.Address, APIPort)}, TLS: n.keeper.Web(), Socket: n.dir.Socket(),
+	})
+	if err != nil {
+		return fmt.Errorf("build api: %w", err)
+	}
+	return nil
+}
+
+// run runs the parts until ctx ends or one of them cannot go on. The wire and the
+// record go last: the agent lets its volumes go through them.
+func (n *node) run(ctx context.Context) error {
+	base, stopBase := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopBase()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var below errgroup.Group
+	below.Go(func() error {
+		defer cancel()
+		return named("wire", n.wire.Run(base))
+	})
+	below.Go(func() error {
+		select {
+		case <-n.meta.Failed():
+			cancel()
+			return named("record", n.meta.Err())
+		case <-base.Done():
+			return nil
+		}
+	})
+	err := n.runAbove(ctx)
+	stopBase()
+	return errors.Join(err, below.Wait())
+}
+
+// runAbove runs what stands on the wire and the record.
+func (n *node) runAbove(ctx context.Context) error {
+	// Disks first: a node that takes part without its disks would make holders
+	// think that they are gone.
+	n.agent.Start(ctx)
+	if err := n.bear(ctx); err != nil {
+		return err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return named("gossip", n.gossip.Run(ctx)) })
+	group.Go(func() error { return named("members", n.alive.follow(ctx, n.gossip)) })
+	group.Go(func() error { return named("agent", n.agent.Run(ctx)) })
+	group.Go(func() error { return named("control", n.control.Run(ctx)) })
+	group.Go(func() error { return named("metrics", n.metrics.Run(ctx)) })
+	group.Go(func() error { return named("certificates", n.keeper.Run(ctx, n.renew)) })
+	group.Go(func() error { return named("seal key", n.sealing(ctx)) })
+	group.Go(func() error { return named("api", n.api.Run(ctx)) })
+	return group.Wait()
+}
+
+// named says which part failed; ending because it was told to is no failure.
+func named(part string, err error) error {
+	if err == nil || errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", part, err)
+}
+
+// sealing waits until this node is a voter and has the seal key.
+func (n *node) sealing(ctx context.Context) error {
+	for !n.fetchSeal(ctx) {
+		view := n.meta.Local()
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-view.Next():
+		case <-time.After(10 * time.Second):
+		}
+	}
+	return nil
+}
+
+// close closes what build opened, top down.
+func (n *node) close() error {
+	var errs []error
+	if n.remotes != nil {
+		n.remotes.Close()
+	}
+	if n.meta != nil {
+		errs = append(errs, n.meta.Close())
+	}
+	return errors.Join(errs...)
+}

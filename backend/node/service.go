@@ -1,0 +1,327 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"time"
+
+	"drystone.example/drystone/backend/agent"
+	"drystone.example/drystone/backend/api"
+	"drystone.example/drystone/backend/api/schema"
+	"drystone.example/drystone/backend/meta/command"
+	"drystone.example/drystone/backend/model"
+	"drystone.example/drystone/backend/placement"
+)
+
+// service is what the API asks of a node: decisions that placement makes, put
+// into the record, and work that the agents do.
+type service struct{ n *node }
+
+var _ api.Service = service{}
+
+// CreateVolume deals the columns of a new volume over the pool.
+func (s service) CreateVolume(ctx context.Context, by model.Actor, spec schema.VolumeSpec) (model.Volume, error) {
+	return s.createVolume(ctx, by, spec.Name, model.VolumeDisk, spec.Size, spec.Copies)
+}
+
+func (s service) createVolume(ctx context.Context, by model.Actor, name string, kind model.VolumeKind,
+	size model.Bytes, copies int,
+) (model.Volume, error) {
+	if copies == 0 {
+		copies = 2
+	}
+	if err := model.ValidateVolume(name, size, copies); err != nil {
+		return model.Volume{}, err
+	}
+	id := model.NewID[model.VolumeID]()
+	columns, err := placement.Columns(id, copies, s.n.agent.PlacementDisks(ctx))
+	if err != nil {
+		return model.Volume{}, err
+	}
+	out, err := s.n.meta.Apply(ctx, by, command.VolumeCreate{
+		ID: id, Name: name, Use: kind, Size: size, Copies: copies, Columns: columns,
+	})
+	if err != nil {
+		return model.Volume{}, err
+	}
+	return out.(model.Volume), nil //nolint:errcheck,forcetypeassert // the command says what it returns
+}
+
+// ResizeVolume makes a volume larger; its holder follows the record.
+func (s service) ResizeVolume(ctx context.Context, by model.Actor, id model.VolumeID, size model.Bytes) (model.Volume, error) {
+	if err := model.ValidateSize(size); err != nil {
+		return model.Volume{}, err
+	}
+	out, err := s.n.meta.Apply(ctx, by, command.VolumeResize{Volume: id, Size: size})
+	if err != nil {
+		return model.Volume{}, err
+	}
+	return out.(model.Volume), nil //nolint:errcheck,forcetypeassert // the command says what it returns
+}
+
+// DeleteVolume forgets a volume; its space is freed by each node in its own time.
+func (s service) DeleteVolume(ctx context.Context, by model.Actor, id model.VolumeID) error {
+	_, err := s.n.meta.Apply(ctx, by, command.VolumeDelete{Volume: id})
+	return err
+}
+
+func (s service) AddDisk(ctx context.Context, by model.Actor, node model.NodeID, spec schema.DiskSpec) (model.Disk, error) {
+	return s.n.agent.AddDiskAt(ctx, by, node, spec.Path, spec.Size)
+}
+
+// Export serves a volume from this node until ctx ends.
+func (s service) Export(ctx context.Context, _ model.Actor, e api.Export, ready func(uri string) error) error {
+	front, scheme := agent.NBD, "nbd+unix:///?socket="
+	if e.Kind == schema.ExportVhost {
+		front, scheme = agent.Vhost, "vhost-user:"
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	err := s.n.agent.Export(ctx, front, e.Volume, e.Path, func(path string) {
+		if err := ready(scheme + path); err != nil {
+			cancel(err)
+		}
+	})
+	return err
+}
+
+// ImportImage receives an image, makes a volume for it, and fills that. What is
+// not finished is taken away again.
+func (s service) ImportImage(ctx context.Context, by model.Actor, i api.Import, body io.Reader,
+	progress func(schema.ImportEvent),
+) (vol model.Volume, err error) {
+	if err := model.ValidateName("image", i.Name); err != nil {
+		return model.Volume{}, err
+	}
+	ctx, work := s.n.agent.Tasks.Begin(ctx, "image.import", i.Name)
+	defer func() { work.End(err) }()
+	file := model.Bytes(max(i.Size, 0))
+	path, size, err := s.n.agent.Upload(ctx, string(i.Format), body, func(done model.Bytes) {
+		work.Progress(done, file)
+		progress(schema.ImportEvent{Phase: "upload", Done: done, Total: file})
+	})
+	if err != nil {
+		return model.Volume{}, err
+	}
+	defer func() { err = errors.Join(err, os.Remove(path)) }()
+	vol, err = s.createVolume(ctx, by, i.Name, model.VolumeImage, size, i.Copies)
+	if err != nil {
+		return model.Volume{}, err
+	}
+	err = s.n.agent.Fill(ctx, vol.ID, path, string(i.Format), func(share float64) {
+		done := model.Bytes(share * float64(size))
+		work.Progress(done, size)
+		progress(schema.ImportEvent{Phase: "convert", Done: done, Total: size})
+	})
+	if err != nil {
+		s.undo(ctx, by, command.VolumeDelete{Volume: vol.ID})
+		return model.Volume{}, fmt.Errorf("import image: %w", err)
+	}
+	return vol, nil
+}
+
+// undo takes back the first half of something whose second half failed, also when
+// the reason is that ctx ended.
+func (s service) undo(ctx context.Context, by model.Actor, cmd command.Command) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 15*time.Second)
+	defer cancel()
+	if _, err := s.n.meta.Apply(ctx, by, cmd); err != nil && model.CodeOf(err) != model.NotFound {
+		s.n.log.Warn("what was left of a failed request was not removed", "object", cmd.Object(), "err", err)
+	}
+}
+
+func (s service) PutFile(ctx context.Context, _ model.Actor, ref model.FileRef, body io.Reader) (model.FileRef, error) {
+	size, err := s.n.agent.PutFile(ctx, ref.SHA256, body)
+	ref.Size = size
+	return ref, err
+}
+
+// CreateVM makes the volumes of a machine, fills those that are copies of an
+// image, and records the machine.
+func (s service) CreateVM(ctx context.Context, by model.Actor, spec api.VMSpec) (vm model.VM, err error) {
+	vm = model.VM{
+		ID: model.NewID[model.VMID](), Name: spec.Name, CPUs: spec.CPUs, Memory: spec.Memory, Boot: spec.Boot,
+		Disks: make([]model.VMDisk, len(spec.Disks)),
+	}
+	if err := vm.Validate(); err != nil {
+		return model.VM{}, err
+	}
+	view, err := s.n.meta.View(ctx)
+	if err != nil {
+		return model.VM{}, err
+	}
+	if _, err := view.FindVM(spec.Name); err == nil {
+		return model.VM{}, model.Errorf(model.Conflict, "there is a vm named %q already", spec.Name)
+	}
+	ctx, work := s.n.agent.Tasks.Begin(ctx, "vm.create", spec.Name)
+	defer func() { work.End(err) }()
+	var made []model.VolumeID
+	defer func() {
+		for _, id := range made {
+			if err != nil {
+				s.undo(ctx, by, command.VolumeDelete{Volume: id})
+			}
+		}
+	}()
+	for i, d := range spec.Disks {
+		name := fmt.Sprintf("%s-disk%d", spec.Name, i+1)
+		id, mine, err := s.diskFor(ctx, by, d, name, work)
+		if mine {
+			made = append(made, id)
+		}
+		if err != nil {
+			return model.VM{}, fmt.Errorf("make disk %d: %w", i+1, err)
+		}
+		vm.Disks[i].Volume = id
+	}
+	out, err := s.n.meta.Apply(ctx, by, command.VMCreate{
+		ID: vm.ID, Name: vm.Name, CPUs: vm.CPUs, Memory: vm.Memory, Disks: vm.Disks, Boot: vm.Boot,
+	})
+	if err != nil {
+		return model.VM{}, err
+	}
+	vm = out.(model.VM) //nolint:errcheck,forcetypeassert // the command says what it returns
+	return vm, nil
+}
+
+// diskFor makes or finds the volume of one disk; mine says that it was made.
+func (s service) diskFor(ctx context.Context, by model.Actor, d api.DiskFrom, name string, work *agent.Work,
+) (id model.VolumeID, mine bool, err error) {
+	if d.Volume != 0 {
+		return d.Volume, false, nil
+	}
+	size, copies := d.Size, 2
+	if d.Image != 0 {
+		view, err := s.n.meta.View(ctx)
+		if err != nil {
+			return 0, false, err
+		}
+		image, err := view.Volume(d.Image)
+		if err != nil {
+			return 0, false, err
+		}
+		size, copies = max(size, image.Size), image.Copies
+	}
+	vol, err := s.createVolume(ctx, by, name, model.VolumeDisk, size, copies)
+	if err != nil {
+		return 0, false, err
+	}
+	if d.Image != 0 {
+		err = s.n.agent.Copy(ctx, d.Image, vol.ID, work.Progress)
+	}
+	return vol.ID, true, err
+}
+
+// PowerVM writes the wish into the record; the agent of the machine's node makes
+// it true.
+func (s service) PowerVM(ctx context.Context, by model.Actor, id model.VMID, do schema.PowerAction, node model.NodeID,
+) (model.VM, error) {
+	view, err := s.n.meta.View(ctx)
+	if err != nil {
+		return model.VM{}, err
+	}
+	vm, err := view.VM(id)
+	if err != nil {
+		return model.VM{}, err
+	}
+	switch do {
+	case schema.PowerStart:
+		return s.start(ctx, by, vm, node)
+	case schema.PowerStop:
+		return s.power(ctx, by, command.VMPower{VM: id, Power: model.PowerOff})
+	case schema.PowerShutdown:
+		return vm, s.n.agent.Guest(ctx, vm, agent.GuestShutdown)
+	case schema.PowerReset:
+		return vm, s.n.agent.Guest(ctx, vm, agent.GuestReset)
+	}
+	return model.VM{}, model.Errorf(model.Invalid, "a vm cannot be asked to %q", do)
+}
+
+func (s service) power(ctx context.Context, by model.Actor, cmd command.VMPower) (model.VM, error) {
+	out, err := s.n.meta.Apply(ctx, by, cmd)
+	if err != nil {
+		return model.VM{}, err
+	}
+	return out.(model.VM), nil //nolint:errcheck,forcetypeassert // the command says what it returns
+}
+
+// start places a machine that is off and switches it on.
+func (s service) start(ctx context.Context, by model.Actor, vm model.VM, node model.NodeID) (model.VM, error) {
+	if vm.Power == model.PowerOn {
+		if node != 0 && node != vm.Node {
+			return model.VM{}, model.Errorf(model.Conflict, "vm %s is on already, on another node", vm.Name)
+		}
+		return vm, nil
+	}
+	hosts := s.hosts(ctx)
+	if node == 0 {
+		var found bool
+		if node, found = placement.VM(vm.Memory, hosts); !found {
+			return model.VM{}, model.Errorf(model.NoSpace, "no node that runs guests has %d MiB of memory to spare: %s",
+				vm.Memory>>20, s.room(hosts))
+		}
+	} else if i := slices.IndexFunc(hosts, func(h placement.Host) bool { return h.Node == node }); i < 0 || !hosts[i].Up {
+		return model.VM{}, model.Errorf(model.Unavailable, "that node is away or runs no guests")
+	} else if hosts[i].Free < vm.Memory {
+		return model.VM{}, model.Errorf(model.NoSpace, "that node has %d MiB of memory to spare, the vm needs %d MiB",
+			hosts[i].Free>>20, vm.Memory>>20)
+	}
+	return s.power(ctx, by, command.VMPower{VM: vm.ID, Power: model.PowerOn, Node: node})
+}
+
+// hostReserve is the memory of a node that is never promised to machines.
+const hostReserve = model.Bytes(1 << 30)
+
+// hosts is what the nodes have to spare for machines.
+func (s service) hosts(ctx context.Context) []placement.Host {
+	view := s.n.meta.Local()
+	usage := s.n.agent.Usage(ctx)
+	var out []placement.Host
+	for _, node := range view.Nodes() {
+		u, known := usage[node.ID]
+		h := placement.Host{
+			Node: node.ID, Free: u.Memory - hostReserve, Up: known && u.Hypervisor && s.n.up(node.ID),
+		}
+		for _, vm := range view.VMs() {
+			if vm.Node == node.ID && (vm.Power == model.PowerOn || vm.Status.State != model.VMStopped) {
+				h.Free -= vm.Memory
+				h.Guests++
+			}
+		}
+		out = append(out, h)
+	}
+	return out
+}
+
+// room says in words what hosts have to spare.
+func (s service) room(hosts []placement.Host) string {
+	most := model.Bytes(0)
+	up := 0
+	for _, h := range hosts {
+		if h.Up {
+			up++
+			most = max(most, h.Free)
+		}
+	}
+	if up == 0 {
+		return "there is no such node"
+	}
+	return fmt.Sprintf("the most is %d MiB", most>>20)
+}
+
+func (s service) DeleteVM(ctx context.Context, by model.Actor, id model.VMID, keepDisks bool) error {
+	_, err := s.n.meta.Apply(ctx, by, command.VMDelete{VM: id, Disks: !keepDisks})
+	return err
+}
+
+func (s service) SerialConsole(ctx context.Context, id model.VMID) (io.ReadWriteCloser, error) {
+	vm, err := s.n.meta.Local().VM(id)
+	if err != nil {
+		return nil, err
+	}
+	return s.n.agent.Serial(ctx, vm)
+}
