@@ -1,0 +1,245 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"drystone.example/drystone/backend/api/schema"
+	"drystone.example/drystone/backend/client"
+	"drystone.example/drystone/backend/model"
+)
+
+// with opens the target and hands its client to a command.
+func (a *app) with(cmd *cobra.Command, do func(c *client.Client) error) error {
+	c, err := a.target.open(cmd.Context())
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	return do(c)
+}
+
+func newStatus(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use: "status", Short: "The cluster at a glance", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.with(cmd, func(c *client.Client) error {
+				cluster, err := c.Cluster(cmd.Context())
+				if err != nil {
+					return err
+				}
+				if err := show(a, cluster, printCluster); err != nil || a.json {
+					return a.quorum(cluster, err)
+				}
+				nodes, err := c.Nodes(cmd.Context())
+				if err != nil {
+					return err
+				}
+				fmt.Fprintln(a.out)
+				return a.quorum(cluster, a.listNodes(nodes))
+			})
+		},
+	}
+}
+
+// quorum makes a status of a cluster that cannot work an error, after it was shown.
+func (a *app) quorum(c schema.Cluster, err error) error {
+	if err == nil && !c.Quorum {
+		return model.Errorf(model.Unavailable,
+			"the cluster has no leader: a majority of its voters is away; start their nodes")
+	}
+	return err
+}
+
+func printCluster(w io.Writer, c schema.Cluster) {
+	hypervisor := "none"
+	if c.Hypervisor {
+		hypervisor = c.Accel
+	}
+	fields(w,
+		"Cluster", c.Name+" ("+c.ID.String()+")",
+		"Version", c.Version,
+		"Leader", leaderOf(c),
+		"Nodes", fmt.Sprintf("%d of %d up", c.NodesUp, c.NodesTotal),
+		"Pool", fmt.Sprintf("%s of %s used, %s kept to rebuild", size(c.Pool.Used), size(c.Pool.Size), size(c.Pool.Reserve)),
+		"Volumes", fmt.Sprintf("%d, %d unavailable, %d of %d columns out of sync",
+			c.VolumesTotal, c.VolumesUnavailable, c.ColumnsOutOfSync, c.ColumnsTotal),
+		"Machines", fmt.Sprintf("%d, %d running", c.VMsTotal, c.VMsRunning),
+		"Hypervisor", hypervisor,
+	)
+}
+
+func leaderOf(c schema.Cluster) string {
+	if c.Leader == 0 {
+		return "none"
+	}
+	return c.Leader.String()
+}
+
+func newNode(a *app) *cobra.Command {
+	list := &cobra.Command{
+		Use: "list", Short: "List the nodes", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.with(cmd, func(c *client.Client) error {
+				nodes, err := c.Nodes(cmd.Context())
+				if err != nil {
+					return err
+				}
+				return a.listNodes(nodes)
+			})
+		},
+	}
+	one := &cobra.Command{
+		Use: "show NODE", Short: "Show a node", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.with(cmd, func(c *client.Client) error {
+				n, err := c.Node(cmd.Context(), args[0])
+				if err != nil {
+					return err
+				}
+				return show(a, n, printNode)
+			})
+		},
+	}
+	var yes bool
+	remove := &cobra.Command{
+		Use: "remove NODE", Short: "Take a node out for ever", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.with(cmd, func(c *client.Client) error {
+				n, err := c.Node(cmd.Context(), args[0])
+				if err != nil {
+					return err
+				}
+				if err := a.confirm(yes, "take the node out of the cluster for ever", n.Name); err != nil {
+					return err
+				}
+				if err := c.RemoveNode(cmd.Context(), n.ID.String()); err != nil {
+					return err
+				}
+				a.said("node %s is removed", n.Name)
+				return nil
+			})
+		},
+	}
+	remove.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
+	return group("node", "Nodes of the cluster", list, one, remove)
+}
+
+func (a *app) listNodes(nodes schema.List[schema.Node]) error {
+	return list(a, nodes, "There are no nodes.", "NAME ID ADDRESS STATE SINCE ROLE MACHINES VERSION",
+		func(n schema.Node) []string {
+			return []string{
+				n.Name, n.ID.String(), n.Address, upDown(n.Up), dash(ago(n.Since)), roleOf(n),
+				strconv.Itoa(n.VMsRunning), n.Version,
+			}
+		})
+}
+
+func upDown(up bool) string {
+	if up {
+		return "up"
+	}
+	return "away"
+}
+
+func roleOf(n schema.Node) string {
+	switch {
+	case n.Leader:
+		return "leader"
+	case n.Voter:
+		return "voter"
+	}
+	return "member"
+}
+
+func printNode(w io.Writer, n schema.Node) {
+	fields(w,
+		"Name", n.Name, "ID", n.ID.String(), "Address", n.Address, "Web page", n.API,
+		"State", upDown(n.Up), "Since", ago(n.Since), "Role", roleOf(n), "Version", n.Version,
+		"Processors", strconv.Itoa(n.CPUs), "Memory", size(n.Memory), "Hypervisor", yesNo(n.Hypervisor),
+		"Machines running", strconv.Itoa(n.VMsRunning), "Joined", n.Joined.Local().Format(time.DateTime),
+	)
+}
+
+func newToken(a *app) *cobra.Command {
+	var spec schema.TokenSpec
+	var life time.Duration
+	create := &cobra.Command{
+		Use: "create", Short: "Make a token that lets a node join", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			spec.TTL = int64(life / time.Second)
+			return a.with(cmd, func(c *client.Client) error {
+				t, err := c.CreateToken(cmd.Context(), spec)
+				if err != nil {
+					return err
+				}
+				// The token alone, so that a script can take it.
+				return show(a, t, func(w io.Writer, t schema.NewToken) { fmt.Fprintln(w, t.Token) })
+			})
+		},
+	}
+	create.Flags().StringVar(&spec.Name, "name", "", "what it is for")
+	create.Flags().DurationVar(&life, "ttl", time.Hour, "how long it is good")
+	create.Flags().IntVar(&spec.Uses, "uses", 1, "how many nodes may join with it")
+	all := &cobra.Command{
+		Use: "list", Short: "List join tokens", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.with(cmd, func(c *client.Client) error {
+				tokens, err := c.Tokens(cmd.Context())
+				if err != nil {
+					return err
+				}
+				return list(a, tokens, "There are no join tokens.", "ID NAME USES-LEFT EXPIRES", func(t schema.Token) []string {
+					return []string{t.ID, dash(t.Name), strconv.Itoa(t.Uses), t.Expires.Local().Format(time.DateTime)}
+				})
+			})
+		},
+	}
+	remove := &cobra.Command{
+		Use: "delete ID", Short: "Take a join token back", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.with(cmd, func(c *client.Client) error {
+				if err := c.DeleteToken(cmd.Context(), args[0]); err != nil {
+					return err
+				}
+				a.said("token %s is deleted", args[0])
+				return nil
+			})
+		},
+	}
+	return group("token", "Tokens that let nodes join", create, all, remove)
+}
+
+func newVersion(a *app) *cobra.Command {
+	type version struct {
+		Version string `json:"version"`
+	}
+	return &cobra.Command{
+		Use: "version", Short: "Print the version of this program", Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			return show(a, version{model.Version}, func(w io.Writer, v version) { fmt.Fprintln(w, "drystone", v.Version) })
+		},
+	}
+}
+
+// confirm asks on a terminal for the name of what is about to go. A program that
+// calls us is taken to know what it does.
+func (a *app) confirm(yes bool, what, name string) error {
+	if yes || a.json || !isTerminal(a.in) {
+		return nil
+	}
+	fmt.Fprintf(a.err, "This will %s. Type its name (%s) to go on: ", what, name)
+	line, err := readLine(a.in)
+	if err != nil {
+		return err
+	}
+	if line != name {
+		return errors.New("nothing was done: the name was not the same")
+	}
+	return nil
+}

@@ -1,0 +1,301 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"drystone.example/drystone/backend/api/schema"
+	"drystone.example/drystone/backend/client"
+	"drystone.example/drystone/backend/model"
+)
+
+func newPool(a *app) *cobra.Command {
+	one := &cobra.Command{
+		Use: "show", Short: "Show the pool", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.with(cmd, func(c *client.Client) error {
+				p, err := c.Pool(cmd.Context())
+				if err != nil {
+					return err
+				}
+				return show(a, p, func(w io.Writer, p schema.Pool) {
+					fields(w,
+						"Size", size(p.Size), "Used", size(p.Used), "Kept to rebuild", size(p.Reserve),
+						"Promised to volumes", size(p.Provisioned),
+						"Disks", fmt.Sprintf("%d of %d online", p.DisksOnline, p.DisksTotal),
+						"Columns out of sync", strconv.Itoa(p.ColumnsOutOfSync),
+					)
+				})
+			})
+		},
+	}
+	return group("pool", "All disks of all nodes taken together", one)
+}
+
+func newDisk(a *app) *cobra.Command {
+	all := &cobra.Command{
+		Use: "list", Short: "List the disks", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.with(cmd, func(c *client.Client) error {
+				disks, err := c.Disks(cmd.Context())
+				if err != nil {
+					return err
+				}
+				return list(a, disks, "There are no disks.", "ID NODE STATE SIZE USED CHECKSUM-ERRORS REPAIRED PATH", diskRow)
+			})
+		},
+	}
+	var node, fileSize string
+	add := &cobra.Command{
+		Use: "add PATH", Short: "Make a file or block device of a node part of the pool", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			spec := schema.DiskSpec{}
+			var err error
+			if spec.Path, err = filepath.Abs(args[0]); err != nil {
+				return fmt.Errorf("make the path absolute: %w", err)
+			}
+			if fileSize != "" {
+				if spec.Size, err = parseSize(fileSize); err != nil {
+					return err
+				}
+			}
+			return a.with(cmd, func(c *client.Client) error {
+				if node == "" {
+					meta, err := c.Meta(cmd.Context())
+					if err != nil {
+						return err
+					}
+					node = meta.NodeID.String()
+				}
+				d, err := c.AddDisk(cmd.Context(), node, spec)
+				if err != nil {
+					return err
+				}
+				return show(a, d, func(w io.Writer, d schema.Disk) {
+					fmt.Fprintf(w, "disk %s of %s is part of the pool\n", d.ID, size(d.Size))
+				})
+			})
+		},
+	}
+	add.Flags().StringVar(&node, "node", "", "node that has it (default: the one that answers)")
+	add.Flags().StringVar(&fileSize, "size", "", "make a file of this size first")
+	return group("disk", "Disks of the pool", all, add)
+}
+
+func diskRow(d schema.Disk) []string {
+	path := d.Path
+	if d.Error != "" {
+		path += " (" + d.Error + ")"
+	}
+	return []string{
+		d.ID.String(), d.NodeName, string(d.State), size(d.Size), size(d.Used),
+		strconv.FormatUint(d.ChecksumErrors, 10), strconv.FormatUint(d.Repaired, 10), path,
+	}
+}
+
+func newVolume(a *app) *cobra.Command {
+	return group("volume", "Virtual disks",
+		newVolumeCreate(a), newVolumeList(a), newVolumeShow(a), newVolumeResize(a), newVolumeDelete(a), newVolumeExport(a))
+}
+
+func newVolumeCreate(a *app) *cobra.Command {
+	spec := schema.VolumeSpec{}
+	c := &cobra.Command{
+		Use: "create NAME SIZE", Short: "Make a volume", Args: cobra.ExactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			var err error
+			spec.Name = args[0]
+			if spec.Size, err = parseSize(args[1]); err != nil {
+				return err
+			}
+			return a.with(cmd, func(c *client.Client) error {
+				v, err := c.CreateVolume(cmd.Context(), spec)
+				if err != nil {
+					return err
+				}
+				return show(a, v, func(w io.Writer, v schema.Volume) {
+					fmt.Fprintf(w, "volume %s of %s with %d copies is made\n", v.Name, size(v.Size), v.Copies)
+				})
+			})
+		},
+	}
+	c.Flags().IntVar(&spec.Copies, "copies", 2, "how many disks have each piece, 2 or 3")
+	return c
+}
+
+func newVolumeList(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use: "list", Short: "List the volumes", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.with(cmd, func(c *client.Client) error {
+				volumes, err := c.Volumes(cmd.Context())
+				if err != nil {
+					return err
+				}
+				return list(a, volumes, "There are no volumes.", volumeHeader, volumeRow)
+			})
+		},
+	}
+}
+
+const volumeHeader = "NAME ID KIND SIZE USED COPIES STATE HELD-BY"
+
+func volumeRow(v schema.Volume) []string {
+	return []string{
+		v.Name, v.ID.String(), string(v.Kind), size(v.Size), size(v.Used), strconv.Itoa(v.Copies),
+		string(v.State), dash(v.HolderName),
+	}
+}
+
+func newVolumeShow(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use: "show VOLUME", Short: "Show a volume and where its columns lie", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.with(cmd, func(c *client.Client) error {
+				v, err := c.Volume(cmd.Context(), args[0])
+				if err != nil {
+					return err
+				}
+				return show(a, v, printVolume)
+			})
+		},
+	}
+}
+
+func printVolume(w io.Writer, v schema.Volume) {
+	held := "nobody"
+	if v.Holder != 0 {
+		held = fmt.Sprintf("%s for %s", v.HolderName, v.Purpose)
+	}
+	fill := ""
+	if v.Fill != nil {
+		fill = fmt.Sprintf("%s of %s", size(v.Fill.Done), size(v.Fill.Total))
+	}
+	fields(w,
+		"Name", v.Name, "ID", v.ID.String(), "Kind", string(v.Kind), "Size", size(v.Size), "Used", size(v.Used),
+		"State", string(v.State), "Held by", held, "Filled", fill,
+		"Generation", strconv.FormatUint(uint64(v.Generation), 10),
+		"Columns", fmt.Sprintf("%d of %d copies, %d out of sync", v.ColumnsTotal, v.Copies, v.ColumnsOutOfSync),
+	)
+	fmt.Fprintln(w)
+	fmt.Fprintln(w, "COLUMN\tDISK\tNODE\tSTATE")
+	for i, column := range v.Columns {
+		for _, m := range column.Members {
+			fmt.Fprintf(w, "%d\t%s\t%s\t%s\n", i, m.Disk, dash(nodeText(m.Node)), m.State)
+		}
+	}
+}
+
+func nodeText(id model.NodeID) string {
+	if id == 0 {
+		return ""
+	}
+	return id.String()
+}
+
+func newVolumeResize(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use: "resize VOLUME SIZE", Short: "Grow a volume", Args: cobra.ExactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			to, err := parseSize(args[1])
+			if err != nil {
+				return err
+			}
+			return a.with(cmd, func(c *client.Client) error {
+				v, err := c.ResizeVolume(cmd.Context(), args[0], to)
+				if err != nil {
+					return err
+				}
+				return show(a, v, func(w io.Writer, v schema.Volume) {
+					fmt.Fprintf(w, "volume %s has %s\n", v.Name, size(v.Size))
+				})
+			})
+		},
+	}
+}
+
+func newVolumeDelete(a *app) *cobra.Command {
+	var yes bool
+	c := &cobra.Command{
+		Use: "delete VOLUME", Short: "Delete a volume and everything on it", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.with(cmd, func(c *client.Client) error {
+				v, err := c.Volume(cmd.Context(), args[0])
+				if err != nil {
+					return err
+				}
+				if err := a.confirm(yes, "delete the volume and everything on it", v.Name); err != nil {
+					return err
+				}
+				if err := c.DeleteVolume(cmd.Context(), v.ID.String()); err != nil {
+					return err
+				}
+				a.said("volume %s is deleted", v.Name)
+				return nil
+			})
+		},
+	}
+	c.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
+	return c
+}
+
+func newVolumeExport(a *app) *cobra.Command {
+	var node, nbd, vhost string
+	c := &cobra.Command{
+		Use:   "export VOLUME (--nbd SOCKET | --vhost SOCKET)",
+		Short: "Serve a volume to a program on a node until interrupted",
+		Long: "Serves a volume from a node at a UNIX socket, prints one line \"ready URI\" when programs can connect,\n" +
+			"and goes on until it is interrupted; then the volume is let go cleanly.",
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			spec := schema.ExportSpec{Kind: schema.ExportNBD, Path: nbd}
+			if vhost != "" {
+				spec = schema.ExportSpec{Kind: schema.ExportVhost, Path: vhost}
+			}
+			if (nbd == "") == (vhost == "") {
+				return usagef("one of --nbd and --vhost is needed, with the path of a socket")
+			}
+			var err error
+			if spec.Path, err = filepath.Abs(spec.Path); err != nil {
+				return fmt.Errorf("make the path absolute: %w", err)
+			}
+			do := func(c *client.Client) error {
+				return c.Export(cmd.Context(), args[0], spec, func(uri string) { fmt.Fprintln(a.out, "ready", uri) })
+			}
+			if node == "" {
+				return a.with(cmd, do)
+			}
+			on, err := a.target.node(node)
+			if err != nil {
+				return err
+			}
+			defer on.Close()
+			return do(on)
+		},
+	}
+	c.Flags().StringVar(&node, "node", "", "serve it from this node")
+	c.Flags().StringVar(&nbd, "nbd", "", "serve NBD at this socket")
+	c.Flags().StringVar(&vhost, "vhost", "", "serve vhost-user-blk at this socket")
+	return c
+}
+
+// formatOf guesses nothing about a file's content: its format is said by the flag
+// or by the end of its name.
+func formatOf(flag, file string) (schema.ImageFormat, error) {
+	if flag == "" {
+		flag = strings.TrimPrefix(strings.ToLower(filepath.Ext(file)), ".")
+		if flag == "img" || flag == "iso" {
+			flag = string(schema.Raw)
+		}
+	}
+	switch f := schema.ImageFormat(flag); f {
+	case schema.Qcow2, schema.Raw, schema.VMDK, schema.VHDX:
+		return f, nil
+	}
+	return "", usagef("say the format of %s with --format: qcow2, raw, vmdk or vhdx", filepath.Base(file))
+}

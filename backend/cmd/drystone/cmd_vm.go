@@ -1,0 +1,389 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"drystone.example/drystone/backend/api/schema"
+	"drystone.example/drystone/backend/client"
+	"drystone.example/drystone/backend/model"
+)
+
+func newImage(a *app) *cobra.Command {
+	var name, format string
+	var copies int
+	imp := &cobra.Command{
+		Use: "import FILE", Short: "Make a volume of an image file", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			f, err := formatOf(format, args[0])
+			if err != nil {
+				return err
+			}
+			if name == "" {
+				name = strings.TrimSuffix(filepath.Base(args[0]), filepath.Ext(args[0]))
+			}
+			file, err := os.Open(args[0])
+			if err != nil {
+				return fmt.Errorf("open the image: %w", err)
+			}
+			defer file.Close()
+			return a.with(cmd, func(c *client.Client) error {
+				return a.importImage(cmd.Context(), c, file, client.Image{Name: name, Format: f, Copies: copies})
+			})
+		},
+	}
+	imp.Flags().StringVar(&name, "name", "", "name of the volume (default: the file's)")
+	imp.Flags().StringVar(&format, "format", "", "qcow2, raw, vmdk or vhdx (default: by the file's name)")
+	imp.Flags().IntVar(&copies, "copies", 2, "how many disks have each piece, 2 or 3")
+	all := &cobra.Command{
+		Use: "list", Short: "List the images", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.with(cmd, func(c *client.Client) error {
+				images, err := c.Images(cmd.Context())
+				if err != nil {
+					return err
+				}
+				return list(a, images, "There are no images.", volumeHeader, volumeRow)
+			})
+		},
+	}
+	return group("image", "Images that machines are made from", imp, all)
+}
+
+func (a *app) importImage(ctx context.Context, c *client.Client, file *os.File, i client.Image) error {
+	info, err := file.Stat()
+	if err != nil {
+		return fmt.Errorf("look at the image: %w", err)
+	}
+	if !info.Mode().IsRegular() {
+		return usagef("%s is not a file", file.Name())
+	}
+	i.Size = info.Size()
+	bar := a.progress("send", i.Size)
+	v, err := c.ImportImage(ctx, i, bar.reader(file), func(e schema.ImportEvent) {
+		bar.set(e.Phase, int64(e.Done), int64(e.Total))
+	})
+	bar.end()
+	if err != nil {
+		return err
+	}
+	return show(a, v, func(w io.Writer, v schema.Volume) {
+		fmt.Fprintf(w, "image %s of %s is imported\n", v.Name, size(v.Size))
+	})
+}
+
+func newVM(a *app) *cobra.Command {
+	return group("vm", "Virtual machines",
+		newVMCreate(a), newVMList(a), newVMShow(a), newVMStart(a),
+		newVMPower(a, schema.PowerStop, "Stop a machine at once, as if unplugged"),
+		newVMPower(a, schema.PowerShutdown, "Ask a machine's guest to shut down"),
+		newVMPower(a, schema.PowerReset, "Reset a machine"),
+		newVMDelete(a), newVMConsole(a))
+}
+
+// vmFlags are the flags of vm create.
+type vmFlags struct {
+	cpus    int
+	memory  string
+	disks   []string
+	volumes []string
+	kernel  string
+	initrd  string
+	append  string
+}
+
+func newVMCreate(a *app) *cobra.Command {
+	var f vmFlags
+	c := &cobra.Command{
+		Use: "create NAME", Short: "Make a machine", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			spec, err := f.spec(args[0])
+			if err != nil {
+				return err
+			}
+			return a.with(cmd, func(c *client.Client) error {
+				if spec.Boot, err = f.boot(cmd.Context(), c); err != nil {
+					return err
+				}
+				stop := a.follow(cmd.Context(), c, spec.Name)
+				vm, err := c.CreateVM(cmd.Context(), spec)
+				stop()
+				if err != nil {
+					return err
+				}
+				return show(a, vm, func(w io.Writer, vm schema.VM) { fmt.Fprintf(w, "machine %s is made\n", vm.Name) })
+			})
+		},
+	}
+	c.Flags().IntVar(&f.cpus, "cpus", 1, "processors")
+	c.Flags().StringVar(&f.memory, "memory", "512M", "memory")
+	c.Flags().StringArrayVar(&f.disks, "disk", nil, "a new disk: a size, or the name of an image to copy (may be repeated)")
+	c.Flags().StringArrayVar(&f.volumes, "volume", nil, "a volume that exists (may be repeated)")
+	c.Flags().StringVar(&f.kernel, "kernel", "", "file with a kernel to start from")
+	c.Flags().StringVar(&f.initrd, "initrd", "", "file with its initial RAM disk")
+	c.Flags().StringVar(&f.append, "append", "", "its command line")
+	return c
+}
+
+func (f vmFlags) spec(name string) (s schema.VMSpec, err error) {
+	s = schema.VMSpec{Name: name, CPUs: f.cpus, Disks: []schema.DiskFrom{}}
+	if s.Memory, err = parseSize(f.memory); err != nil {
+		return s, err
+	}
+	if f.kernel == "" && (f.initrd != "" || f.append != "") {
+		return s, usagef("--initrd and --append go with --kernel")
+	}
+	for _, d := range f.disks {
+		if b, err := parseSize(d); err == nil {
+			s.Disks = append(s.Disks, schema.DiskFrom{Size: b})
+		} else {
+			s.Disks = append(s.Disks, schema.DiskFrom{Image: d})
+		}
+	}
+	for _, v := range f.volumes {
+		s.Disks = append(s.Disks, schema.DiskFrom{Volume: v})
+	}
+	return s, nil
+}
+
+// boot hands the boot files to the cluster.
+func (f vmFlags) boot(ctx context.Context, c *client.Client) (*model.Boot, error) {
+	if f.kernel == "" {
+		return nil, nil //nolint:nilnil // no kernel is no boot, and no mistake
+	}
+	b := &model.Boot{Append: f.append}
+	var err error
+	if b.Kernel, err = putFile(ctx, c, f.kernel); err != nil {
+		return nil, err
+	}
+	if f.initrd != "" {
+		b.Initrd, err = putFile(ctx, c, f.initrd)
+	}
+	return b, err
+}
+
+func putFile(ctx context.Context, c *client.Client, path string) (ref model.FileRef, err error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return ref, fmt.Errorf("open a boot file: %w", err)
+	}
+	defer file.Close()
+	sum := sha256.New()
+	n, err := io.Copy(sum, file)
+	if err != nil {
+		return ref, fmt.Errorf("read %s: %w", path, err)
+	}
+	if _, err := file.Seek(0, io.SeekStart); err != nil {
+		return ref, fmt.Errorf("read %s: %w", path, err)
+	}
+	ref = model.FileRef{Name: filepath.Base(path), SHA256: hex.EncodeToString(sum.Sum(nil)), Size: model.Bytes(n)}
+	return c.PutFile(ctx, ref, file)
+}
+
+func newVMList(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use: "list", Short: "List the machines", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.with(cmd, func(c *client.Client) error {
+				vms, err := c.VMs(cmd.Context())
+				if err != nil {
+					return err
+				}
+				return list(a, vms, "There are no machines.", "NAME ID STATE NODE CPUS MEMORY DISKS SINCE", func(v schema.VM) []string {
+					return []string{
+						v.Name, v.ID.String(), dash(string(v.Status.State)), dash(v.NodeName), strconv.Itoa(v.CPUs),
+						size(v.Memory), strconv.Itoa(len(v.Disks)), dash(ago(v.Status.Since)),
+					}
+				})
+			})
+		},
+	}
+}
+
+func newVMShow(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use: "show VM", Short: "Show a machine", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.with(cmd, func(c *client.Client) error {
+				vm, err := c.VM(cmd.Context(), args[0])
+				if err != nil {
+					return err
+				}
+				return show(a, vm, printVM)
+			})
+		},
+	}
+}
+
+func printVM(w io.Writer, v schema.VM) {
+	boot := ""
+	if v.Boot != nil {
+		boot = v.Boot.Kernel.Name
+	}
+	fields(w,
+		"Name", v.Name, "ID", v.ID.String(), "Shall be", string(v.Power), "Is", string(v.Status.State),
+		"Because", v.Status.Reason, "Since", ago(v.Status.Since), "Node", v.NodeName,
+		"Processors", strconv.Itoa(v.CPUs), "Memory", size(v.Memory), "Kernel", boot,
+	)
+	if len(v.Disks) == 0 {
+		return
+	}
+	fmt.Fprintln(w)
+	fmt.Fprintln(w, "DISK\tVOLUME\tSIZE\tUSED\tSTATE")
+	for i, d := range v.Disks {
+		fmt.Fprintf(w, "vd%c\t%s\t%s\t%s\t%s\n", 'a'+i, d.Name, size(d.Size), size(d.Used), d.State)
+	}
+}
+
+func newVMStart(a *app) *cobra.Command {
+	var node string
+	c := newVMPower(a, schema.PowerStart, "Start a machine")
+	c.Flags().StringVar(&node, "node", "", "start it on this node")
+	c.RunE = func(cmd *cobra.Command, args []string) error {
+		return a.power(cmd, args[0], schema.PowerStart, node)
+	}
+	return c
+}
+
+func newVMPower(a *app, do schema.PowerAction, short string) *cobra.Command {
+	return &cobra.Command{
+		Use: string(do) + " VM", Short: short, Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error { return a.power(cmd, args[0], do, "") },
+	}
+}
+
+func (a *app) power(cmd *cobra.Command, ref string, do schema.PowerAction, node string) error {
+	return a.with(cmd, func(c *client.Client) error {
+		vm, err := c.PowerVM(cmd.Context(), ref, do, node)
+		if err != nil {
+			return err
+		}
+		return show(a, vm, func(w io.Writer, v schema.VM) {
+			fmt.Fprintf(w, "machine %s shall be %s; it is %s\n", v.Name, v.Power, v.Status.State)
+		})
+	})
+}
+
+func newVMDelete(a *app) *cobra.Command {
+	var yes, keep bool
+	c := &cobra.Command{
+		Use: "delete VM", Short: "Delete a machine and its volumes", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.with(cmd, func(c *client.Client) error {
+				vm, err := c.VM(cmd.Context(), args[0])
+				if err != nil {
+					return err
+				}
+				what := "delete the machine and its volumes"
+				if keep {
+					what = "delete the machine"
+				}
+				if err := a.confirm(yes, what, vm.Name); err != nil {
+					return err
+				}
+				if err := c.DeleteVM(cmd.Context(), vm.ID.String(), keep); err != nil {
+					return err
+				}
+				a.said("machine %s is deleted", vm.Name)
+				return nil
+			})
+		},
+	}
+	c.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
+	c.Flags().BoolVar(&keep, "keep-disks", false, "leave its volumes")
+	return c
+}
+
+// escape ends a console, as it does in telnet: Ctrl-].
+const escape = 0x1d
+
+func newVMConsole(a *app) *cobra.Command {
+	var serial bool
+	c := &cobra.Command{
+		Use: "console VM --serial", Short: "Use a machine's serial port; Ctrl-] leaves", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if !serial {
+				return usagef("only --serial is a console here; the web page has the screen")
+			}
+			return a.with(cmd, func(c *client.Client) error { return a.console(cmd.Context(), c, args[0]) })
+		},
+	}
+	c.Flags().BoolVar(&serial, "serial", false, "the serial port")
+	return c
+}
+
+// console joins the terminal and a serial port until either ends.
+func (a *app) console(ctx context.Context, c *client.Client, ref string) error {
+	port, err := c.Console(ctx, ref)
+	if err != nil {
+		return err
+	}
+	stop := context.AfterFunc(ctx, func() { port.Close() }) //nolint:errcheck,gosec // to wake the readers
+	defer stop()
+	restore, err := rawTerminal(a.in)
+	if err != nil {
+		return errors.Join(err, port.Close())
+	}
+	defer restore()
+	if isTerminal(a.in) {
+		fmt.Fprint(a.err, "connected; Ctrl-] leaves\r\n")
+	}
+	// The reader of the keyboard cannot be woken, so it is not waited for: the
+	// process ends after this.
+	left := make(chan error, 1)
+	go func() { left <- typeInto(port, a.in) }()
+	came := make(chan error, 1)
+	go func() {
+		_, err := io.Copy(a.out, port)
+		came <- err
+	}()
+	select {
+	case err = <-came:
+	case err = <-left:
+		if errors.Is(err, io.EOF) { // the input has ended, not the machine
+			err = <-came
+		}
+	}
+	if ctx.Err() != nil {
+		err = nil
+	}
+	if late := port.Close(); late != nil && err == nil {
+		err = late
+	}
+	return err
+}
+
+// typeInto sends what is typed. It returns nil after the escape and io.EOF at the
+// end of the input.
+func typeInto(port io.Writer, in io.Reader) error {
+	buf := make([]byte, 1024)
+	for {
+		n, err := in.Read(buf)
+		p := buf[:n]
+		i := strings.IndexByte(string(p), escape)
+		if i >= 0 {
+			p = p[:i]
+		}
+		if len(p) > 0 {
+			if _, err := port.Write(p); err != nil {
+				return err //nolint:wrapcheck // it has its sentence
+			}
+		}
+		switch {
+		case i >= 0:
+			return nil
+		case err != nil:
+			return err //nolint:wrapcheck // io.EOF is told apart
+		}
+	}
+}
