@@ -152,9 +152,10 @@ func (v *Volume) plan(now time.Time) *proposal {
 		v.unlock()
 		return p
 	}
-	needed := v.needed()
+	spared := v.needed()
+	v.unproven(p, spared, now)
 	for c := range v.columns {
-		v.planColumn(c, p, needed)
+		v.planColumn(c, p, spared)
 	}
 	if len(p.changes) == 0 {
 		p.changes = v.unsure
@@ -174,13 +175,62 @@ func (v *Volume) plan(now time.Time) *proposal {
 	return p
 }
 
+// unproven adds the failing disks about whose columns too little is known. Nobody
+// knows which member of a column is the last one alive before another of its
+// active members has answered something sent at or after the oldest message that
+// the failing one has not answered. If none has, they are asked, and all columns
+// of the disk wait, so that they go in one commit.
+func (v *Volume) unproven(p *proposal, spared map[model.DiskID]bool, now time.Time) {
+	for c := range v.columns {
+		well := v.columns[c].well()
+		for _, m := range v.columns[c].members {
+			late := m.row != nil && m.row.first != nil && now.Sub(m.row.first.queued) >= v.cfg.Timeout/2
+			if m.state != model.Active || !late && !v.failing(m) || v.proven(well, m) {
+				continue
+			}
+			if len(well) == 0 && !v.columns[c].undecided(m) {
+				continue // it is the last one; the disk's other columns need not wait
+			}
+			spared[m.disk] = true
+			for _, o := range well {
+				if o.row.first == nil && !slices.Contains(p.probes, o.row) {
+					o.row.probed = true
+					p.probes = append(p.probes, o.row)
+				}
+			}
+		}
+	}
+}
+
+// undecided reports whether another active member may be well soon.
+func (c *column) undecided(m *member) bool {
+	for _, o := range c.members {
+		if o != m && o.state == model.Active && o.row != nil && o.row.failure == nil {
+			return true
+		}
+	}
+	return false
+}
+
+func (v *Volume) proven(well []*member, m *member) bool {
+	if m.row == nil || m.row.first == nil {
+		return true
+	}
+	for _, o := range well {
+		if !o.row.heard.Before(m.row.first.queued) {
+			return true
+		}
+	}
+	return false
+}
+
 // needed names disks that a takeover waits for, because a column has no other
 // active member that promised: they are not dropped from other columns either.
 func (v *Volume) needed() map[model.DiskID]bool {
-	if v.serving {
-		return nil
-	}
 	set := map[model.DiskID]bool{}
+	if v.serving {
+		return set
+	}
 	for c := range v.columns {
 		if v.columns[c].well() == nil {
 			for _, m := range v.columns[c].members {
@@ -215,7 +265,22 @@ func (v *Volume) failing(m *member) bool {
 	}
 }
 
-func (v *Volume) planColumn(c int, p *proposal, needed map[model.DiskID]bool) {
+// planDrop makes a failing member stale. What an active one has at or below the
+// watermark is right; a joining one never had everything and keeps its cutoff.
+func (v *Volume) planDrop(c int, m *member, p *proposal) {
+	ch := model.MemberChange{Column: c, Disk: m.disk, State: model.Stale, Cutoff: m.cutoff}
+	if m.state == model.Active {
+		ch.Cutoff = v.watermark()
+	} else if m.refused != nil && m.cutoff.IsZero() {
+		ch.State = "" // it has nothing yet that is worth keeping
+	}
+	p.changes = append(p.changes, ch)
+	if !slices.Contains(p.dropped, m.disk) {
+		p.dropped = append(p.dropped, m.disk)
+	}
+}
+
+func (v *Volume) planColumn(c int, p *proposal, spared map[model.DiskID]bool) {
 	col := &v.columns[c]
 	well := col.well()
 	change := func(m *member, s model.MemberState, cutoff model.Stamp) {
@@ -224,35 +289,25 @@ func (v *Volume) planColumn(c int, p *proposal, needed map[model.DiskID]bool) {
 	active, joining := col.count(model.Active), 0
 	var rest []*member
 	for _, m := range col.members {
-		switch {
-		case v.failing(m) && len(well) > 0 && !needed[m.disk]:
-			if m.state == model.Active && !v.proven(well, m, p) {
-				rest = append(rest, m)
-				continue
-			}
-			cutoff := m.cutoff
-			if m.state == model.Active {
-				cutoff = v.watermark()
-				active--
-			}
-			if m.refused != nil && m.state == model.Joining && cutoff.IsZero() {
-				change(m, "", cutoff) // it has nothing yet that is worth keeping
-			} else {
-				change(m, model.Stale, cutoff)
-			}
-			if !slices.Contains(p.dropped, m.disk) {
-				p.dropped = append(p.dropped, m.disk)
-			}
-		case m.state == model.Joining && m.fill != nil && m.fill.finished && m.row.failure == nil:
+		if !v.failing(m) || len(well) == 0 || spared[m.disk] {
+			rest = append(rest, m)
+			continue
+		}
+		if m.state == model.Active {
+			active--
+		}
+		v.planDrop(c, m, p)
+	}
+	for i, m := range rest {
+		if m.fill != nil && m.fill.finished && !v.failing(m) && active < v.rec.Copies {
 			change(m, model.Active, model.Stamp{})
 			active++
-		default:
-			rest = append(rest, m)
+			rest[i] = nil
 		}
 	}
 	for _, m := range rest {
 		switch {
-		case m.state == model.Active:
+		case m == nil || m.state == model.Active:
 		case active >= v.rec.Copies:
 			change(m, "", model.Stamp{}) // the column is whole without it
 		case m.state == model.Joining:
@@ -267,30 +322,13 @@ func (v *Volume) planColumn(c int, p *proposal, needed map[model.DiskID]bool) {
 	}
 }
 
-// proven reports whether one of well has answered something that was sent at or
-// after the oldest message m has not answered. Before that nobody knows which
-// one is the last. If none has, they are asked.
-func (v *Volume) proven(well []*member, m *member, p *proposal) bool {
-	if m.row == nil || m.row.first == nil {
-		return true
-	}
-	for _, o := range well {
-		if !o.row.heard.Before(m.row.first.queued) {
-			return true
-		}
-	}
-	for _, o := range well {
-		if o.row.first == nil && !slices.Contains(p.probes, o.row) {
-			p.probes = append(p.probes, o.row)
-		}
-	}
-	return false
-}
-
 // probe sends a message that changes nothing, to hear whether a disk is there;
 // v.mu is held.
 func (v *Volume) probe(rows []*row, now time.Time) []*row {
-	j := newJob()
+	if len(rows) == 0 {
+		return nil
+	}
+	j := v.newJob()
 	rows = v.sendMarks(j, rows, now)
 	j.drop()
 	return rows

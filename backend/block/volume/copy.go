@@ -25,7 +25,7 @@ func popcount(mask uint16) int { return bits.OnesCount16(mask) }
 // copyVersion makes one version the same on all targets, and returns when they
 // have it or are members no more. The page is locked, or nothing is served yet.
 func (v *Volume) copyVersion(ctx context.Context, c int, want disk.Version, sources, targets []*row) error {
-	j := newJob()
+	j := v.newJob()
 	if want.Mask != 0 {
 		buf := iobuf.Get(int(model.PageSize))
 		if err := v.fetch(ctx, c, want, sources, buf.Bytes); err != nil {
@@ -44,7 +44,7 @@ func (v *Volume) copyVersion(ctx context.Context, c int, want disk.Version, sour
 
 // removeVersion takes a version away from one disk.
 func (v *Volume) removeVersion(ctx context.Context, c int, page uint32, e model.Epoch, from *row) error {
-	j := newJob()
+	j := v.newJob()
 	j.parts = append(j.parts, part{
 		kind: disk.Remove, column: c, page: page,
 		version: disk.Version{Page: page, Epoch: e}, only: from,

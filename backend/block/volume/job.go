@@ -28,6 +28,7 @@ type part struct {
 // A job is a request under way: some parts, their groups, and who waits. It is
 // reused when neither the one who waits nor a message needs it.
 type job struct {
+	v      *Volume
 	parts  []part
 	groups []group
 	rows   []*row
@@ -42,11 +43,13 @@ type job struct {
 	users atomic.Int32
 }
 
-var jobs = sync.Pool{New: func() any { return &job{ready: make(chan struct{}, 1)} }}
-
-func newJob() *job {
-	j, ok := jobs.Get().(*job)
-	must.That(ok, "the pool of jobs holds something else")
+// newJob returns an empty job with one user. Each volume has a pool of its own,
+// because a channel may not leave the bubble it was made in (testing/synctest).
+func (v *Volume) newJob() *job {
+	j, ok := v.jobs.Get().(*job)
+	if !ok {
+		j = &job{v: v, ready: make(chan struct{}, 1)}
+	}
 	j.users.Store(1)
 	return j
 }
@@ -67,7 +70,7 @@ func (j *job) drop() {
 	clear(j.rows)
 	j.parts, j.groups, j.rows, j.sums = j.parts[:0], j.groups[:0], j.rows[:0], j.sums[:0]
 	j.data, j.err, j.left = nil, nil, 0
-	jobs.Put(j)
+	j.v.jobs.Put(j)
 }
 
 var messages = sync.Pool{New: func() any { return &message{} }}

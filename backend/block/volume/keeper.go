@@ -111,8 +111,8 @@ func (v *Volume) watchRow(r *row, now time.Time, soon func(time.Duration)) {
 			r.fail(model.Errorf(model.Unavailable, "disk %s has not answered for %s", r.id, v.cfg.Timeout))
 		}
 		v.change = true // also when the last attempt to drop it had to wait
-	case r.failure != nil && r.state == live:
-		r.failure = nil // it answered after all, before anything was decided
+	case r.first != nil && now.Sub(r.first.queued) >= v.cfg.Timeout/2:
+		v.change = true // so that it is known in time who else is alive
 	case r.failure != nil:
 		v.change = true
 	}
@@ -146,7 +146,7 @@ func (v *Volume) reissue(now time.Time) (rows []*row) {
 
 // mark tells all members the watermark; v.mu is held.
 func (v *Volume) mark(now time.Time) []*row {
-	j := newJob()
+	j := v.newJob()
 	rows := v.markWith(j, now)
 	j.drop() // nobody waits
 	return rows

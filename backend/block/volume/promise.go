@@ -26,7 +26,7 @@ func (v *Volume) obtain(c int, m *member) {
 // promise asks a disk and makes a row of the answer.
 func (v *Volume) promise(id model.DiskID, last uint64) {
 	d, local, err := v.cfg.Disks.Disk(id)
-	if err == nil {
+	if err == nil && !v.plant.skipPromise {
 		ctx, cancel := context.WithTimeout(v.ctx, v.cfg.Timeout)
 		_, err = d.Prepare(ctx, disk.Prepare{Volume: v.id, Generation: v.gen, Last: last})
 		cancel()
@@ -50,6 +50,9 @@ func (v *Volume) promise(id model.DiskID, last uint64) {
 		if err != nil {
 			m.refused, v.change = err, true
 			continue
+		}
+		if r == nil && v.plant.skipPromise {
+			last = v.lastSentTo[id]
 		}
 		if r == nil {
 			r = v.newRow(id, d, local, last)

@@ -2,7 +2,6 @@ package volume
 
 import (
 	"context"
-	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -11,7 +10,6 @@ import (
 	"drystone.example/drystone/backend/block/layout"
 	"drystone.example/drystone/backend/iobuf"
 	"drystone.example/drystone/backend/model"
-	"drystone.example/drystone/backend/must"
 )
 
 // readRetry is how long a read waits when no active member of a column answers.
@@ -22,8 +20,6 @@ type reading struct {
 	span span
 	sums []uint32
 }
-
-var readings = sync.Pool{New: func() any { return &reading{} }}
 
 // ReadAt fills p with what lies at off. Any multiple of model.SectorSize is fine;
 // memory aligned to iobuf.Align and whole blocks are read without a copy.
@@ -79,9 +75,11 @@ func (v *Volume) bounce(ctx context.Context, p []byte, off int64) error {
 // readLocked reads whole blocks under a shared lock: it waits for writes in
 // flight, and they wait for it, so that no write is seen before it is settled.
 func (v *Volume) readLocked(ctx context.Context, p []byte, off int64) error {
-	rd, ok := readings.Get().(*reading)
-	must.That(ok, "the pool of readings holds something else")
-	defer readings.Put(rd)
+	rd, ok := v.readings.Get().(*reading)
+	if !ok {
+		rd = &reading{}
+	}
+	defer v.readings.Put(rd)
 	rd.span.lo, rd.span.hi = off, off+int64(len(p))
 	if err := v.spans.acquire(ctx, &rd.span); err != nil {
 		return err

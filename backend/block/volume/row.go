@@ -48,10 +48,11 @@ type row struct {
 
 	retryAt  time.Time // of a broken row
 	backoff  time.Duration
+	probed   bool      // the committer waits for an answer
 	refused  time.Time // since when connections are refused; zero: they are not
 	corrupts int
 	heard    time.Time // when the newest message was queued that has been answered
-	failure  error // why its members shall be dropped; nil: they shall not
+	failure  error     // why its members shall be dropped; nil: they shall not
 
 	reading int       // reads under way
 	shunned time.Time // reads prefer another member until then
@@ -199,7 +200,13 @@ func (m *message) answered(err error) {
 		if m.queued.After(r.heard) {
 			r.heard = m.queued
 		}
+		if r.probed {
+			r.probed, v.change = false, true
+		}
 		r.unlink(m)
+		if r.failure != nil && (r.first == nil || time.Since(r.first.queued) < v.cfg.Timeout) {
+			r.failure = nil // it answered after all, before anything was decided
+		}
 		if m.group != nil {
 			v.arrived(m.group)
 		}

@@ -419,4 +419,3 @@ func (v *Volume) judge(err error) error {
 	}
 	return err
 }
-

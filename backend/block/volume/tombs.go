@@ -97,7 +97,7 @@ func (v *Volume) forgetPage(ctx context.Context, c int, stone disk.Version) erro
 			return nil // it was written again, or a snapshot lies below
 		}
 	}
-	j := newJob()
+	j := v.newJob()
 	for _, r := range rows {
 		j.parts = append(j.parts, part{
 			kind: disk.Remove, column: c, page: stone.Page, only: r,

@@ -24,6 +24,8 @@ type Volume struct {
 
 	ctx       context.Context // ends with the volume; of its own goroutines
 	stop      context.CancelFunc
+	jobs      sync.Pool      // of *job
+	readings  sync.Pool      // of *reading
 	loops     sync.WaitGroup // keep, commit and fillAll
 	work      sync.WaitGroup // what those began
 	done      chan struct{}  // closed by end
@@ -45,6 +47,7 @@ type Volume struct {
 
 	firstOpen, lastOpen *group // numbers drawn and not acknowledged, in order
 	held                []heldGroup
+	lastSentTo          map[model.DiskID]uint64 // only for mistakes.skipPromise
 	lastSent            time.Time
 	unmarked            bool // something was sent since the last Mark
 
@@ -84,6 +87,7 @@ type pageKey struct {
 // caught; they are all false otherwise.
 type mistakes struct {
 	ackEarly       bool // answer before the drop is committed
+	skipPromise    bool // a member that joins is not asked for its promise
 	serveEarly     bool // serve before the takeover has copied
 	fillOverwrites bool // fill without the page lock, over newer writes
 	deltaOneSided  bool // a delta ignores what only the returning side has
@@ -117,6 +121,9 @@ func open(ctx context.Context, rec model.Volume, cfg Config, plant mistakes) (*V
 		promising: map[model.DiskID]bool{},
 		patience:  map[model.DiskID]*patience{},
 		repairing: map[pageKey]bool{},
+	}
+	if plant.skipPromise {
+		v.lastSentTo = map[model.DiskID]uint64{}
 	}
 	v.size.Store(int64(rec.Size))
 	for c := range rec.Columns {
@@ -223,7 +230,7 @@ func (v *Volume) farewell(ctx context.Context) {
 		return
 	}
 	v.closing = true
-	j := newJob()
+	j := v.newJob()
 	v.pump(v.markWith(j, time.Now()))
 	if err := v.wait(ctx, j); err != nil {
 		v.log.Info("volume closed without telling its watermark", "volume", v.id, "err", err)

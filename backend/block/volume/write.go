@@ -33,7 +33,7 @@ func (v *Volume) WriteAt(ctx context.Context, b *iobuf.Buffer, off int64) error 
 	case n == 0:
 		return v.Flush(ctx)
 	case aligned(off, n) && iobuf.IsAligned(b.Bytes):
-		j := newJob()
+		j := v.newJob()
 		b.Retain()
 		j.data = b
 		j.sums = sumAll(b.Bytes, j.sums)
@@ -139,7 +139,7 @@ func (v *Volume) modify(ctx context.Context, data []byte, off, n int64) error {
 func (v *Volume) modifyPiece(ctx context.Context, data []byte, off, n int64) error {
 	lo := off / int64(blockSize) * int64(blockSize)
 	hi := (off + n + int64(blockSize) - 1) / int64(blockSize) * int64(blockSize)
-	j := newJob()
+	j := v.newJob()
 	j.data = iobuf.Get(int(hi - lo))
 	v.cut(j, disk.Write, lo, hi-lo)
 	return v.issue(ctx, j, lo, hi, func(ctx context.Context) error {
@@ -212,7 +212,7 @@ func (v *Volume) discardPiece(at, hi int64) int64 {
 }
 
 func (v *Volume) discard(ctx context.Context, off, n int64) error {
-	j := newJob()
+	j := v.newJob()
 	for c := range v.columns {
 		if start, count := layout.Range(len(v.columns), c, model.Bytes(off), model.Bytes(n)); count > 0 {
 			j.parts = append(j.parts, part{kind: disk.Discard, column: c, block: start, count: count})
