@@ -1,21 +1,22 @@
-package api
+package api_test
 
 import (
 	"testing"
 
+	"drystone.example/drystone/backend/api/apitest"
 	"drystone.example/drystone/backend/api/schema"
 	"drystone.example/drystone/backend/model"
 )
 
 func TestVolumes(t *testing.T) {
-	r := newRig(t)
-	ctx, c := t.Context(), r.as(t, model.Admin)
+	r := apitest.New(t)
+	ctx, c := t.Context(), r.As(t, model.Admin)
 
 	made, err := c.CreateVolume(ctx, schema.VolumeSpec{Name: "data", Size: 1 << 30, Copies: 2})
 	if err != nil {
 		t.Fatalf("CreateVolume: %v", err)
 	}
-	if made.State != schema.VolumeHealthy || len(made.Columns) != 2 || made.Columns[0].Members[1].Node != otherNode {
+	if made.State != schema.VolumeHealthy || len(made.Columns) != 2 || made.Columns[0].Members[1].Node != apitest.Other {
 		t.Errorf("CreateVolume = %+v", made)
 	}
 	for _, ref := range []string{"data", "DATA", made.ID.String()} {
@@ -36,23 +37,23 @@ func TestVolumes(t *testing.T) {
 		t.Errorf("ResizeVolume = %+v, %v", v, err)
 	}
 	_, err = c.CreateVolume(ctx, schema.VolumeSpec{Name: "data", Size: 1 << 30, Copies: 2})
-	codeIs(t, "a second volume of that name", err, model.Conflict)
+	apitest.CodeIs(t, "a second volume of that name", err, model.Conflict)
 	_, err = c.CreateVolume(ctx, schema.VolumeSpec{Name: "odd", Size: 1<<30 + 1, Copies: 2})
-	codeIs(t, "a size that is no multiple of a sector", err, model.Invalid)
+	apitest.CodeIs(t, "a size that is no multiple of a sector", err, model.Invalid)
 	_, err = c.CreateVolume(ctx, schema.VolumeSpec{Name: "../x", Size: 1 << 30, Copies: 2})
-	codeIs(t, "a name with a slash", err, model.Invalid)
+	apitest.CodeIs(t, "a name with a slash", err, model.Invalid)
 	_, err = c.Volume(ctx, "none")
-	codeIs(t, "a volume that is not there", err, model.NotFound)
+	apitest.CodeIs(t, "a volume that is not there", err, model.NotFound)
 	if err := c.DeleteVolume(ctx, "data"); err != nil {
 		t.Errorf("DeleteVolume: %v", err)
 	}
-	codeIs(t, "deleting it again", c.DeleteVolume(ctx, "data"), model.NotFound)
+	apitest.CodeIs(t, "deleting it again", c.DeleteVolume(ctx, "data"), model.NotFound)
 }
 
 // A volume's state follows its members' disks and their nodes.
 func TestVolumeState(t *testing.T) {
-	r := newRig(t)
-	ctx, c := t.Context(), r.root()
+	r := apitest.New(t)
+	ctx, c := t.Context(), r.Root()
 	if _, err := c.CreateVolume(ctx, schema.VolumeSpec{Name: "data", Size: 1 << 30, Copies: 2}); err != nil {
 		t.Fatal(err)
 	}
@@ -64,7 +65,7 @@ func TestVolumeState(t *testing.T) {
 		{map[model.NodeID]bool{1: true, 2: false}, schema.VolumeDegraded},
 		{map[model.NodeID]bool{1: false}, schema.VolumeUnavailable},
 	} {
-		r.service.set(func(s *service) { s.up = step.up })
+		r.Service.Set(func(s *apitest.Service) { s.Up = step.up })
 		v, err := c.Volume(ctx, "data")
 		if err != nil || v.State != step.want {
 			t.Errorf("with nodes %v the volume is %s, %v, want %s", step.up, v.State, err, step.want)
@@ -77,8 +78,8 @@ func TestVolumeState(t *testing.T) {
 }
 
 func TestMachines(t *testing.T) {
-	r := newRig(t)
-	ctx, c := t.Context(), r.as(t, model.Admin)
+	r := apitest.New(t)
+	ctx, c := t.Context(), r.As(t, model.Admin)
 	spec := schema.VMSpec{Name: "web", CPUs: 2, Memory: 512 << 20, Disks: []schema.DiskFrom{{Size: 1 << 30}}}
 	vm, err := c.CreateVM(ctx, spec)
 	if err != nil || len(vm.Disks) != 1 || vm.Disks[0].Name != "web-0" || vm.Power != model.PowerOff {
@@ -93,15 +94,15 @@ func TestMachines(t *testing.T) {
 	}
 	spec.Name, spec.Memory = "bad", 1000
 	_, err = c.CreateVM(ctx, spec)
-	codeIs(t, "too little memory", err, model.Invalid)
+	apitest.CodeIs(t, "too little memory", err, model.Invalid)
 
-	op := r.as(t, model.Operator)
+	op := r.As(t, model.Operator)
 	started, err := op.PowerVM(ctx, "web", schema.PowerStart, "n2")
 	if err != nil || started.Power != model.PowerOn || started.NodeName != "n2" {
 		t.Errorf("start = %+v, %v", started, err)
 	}
 	_, err = op.PowerVM(ctx, "web", schema.PowerStart, "nowhere")
-	codeIs(t, "start on a node that is not there", err, model.NotFound)
+	apitest.CodeIs(t, "start on a node that is not there", err, model.NotFound)
 	if vm, err := op.PowerVM(ctx, "web", schema.PowerStop, ""); err != nil || vm.Power != model.PowerOff {
 		t.Errorf("stop = %+v, %v", vm, err)
 	}
@@ -109,12 +110,12 @@ func TestMachines(t *testing.T) {
 	if err != nil || volume.AttachedTo != vm.ID {
 		t.Errorf("Volume = %+v, %v, want attached to %s", volume, err, vm.ID)
 	}
-	codeIs(t, "an operator deletes", op.DeleteVM(ctx, "web", false), model.Denied)
+	apitest.CodeIs(t, "an operator deletes", op.DeleteVM(ctx, "web", false), model.Denied)
 }
 
 func TestClusterNodesPool(t *testing.T) {
-	r := newRig(t)
-	ctx, c := t.Context(), r.as(t, model.Viewer)
+	r := apitest.New(t)
+	ctx, c := t.Context(), r.As(t, model.Viewer)
 	cluster, err := c.Cluster(ctx)
 	if err != nil || cluster.Name != "demo" || cluster.NodesUp != 2 || !cluster.Quorum || cluster.Accel != "tcg" {
 		t.Errorf("Cluster = %+v, %v", cluster, err)
@@ -127,24 +128,24 @@ func TestClusterNodesPool(t *testing.T) {
 	if err != nil || pool.Size != 16<<30 || pool.Used != 3<<30 || pool.Reserve != 2<<30 || pool.DisksOnline != 2 {
 		t.Errorf("Pool = %+v, %v", pool, err)
 	}
-	meta, err := r.with(t, model.Secret{}).Meta(ctx)
+	meta, err := r.With(t, model.Secret{}).Meta(ctx)
 	if err != nil || meta.Product != "drystone" || meta.NodeName != "n1" || meta.ClusterID != 42 {
 		t.Errorf("Meta = %+v, %v", meta, err)
 	}
-	disk, err := r.as(t, model.Admin).AddDisk(ctx, "n2", schema.DiskSpec{Path: "/d/3", Size: 1 << 30})
+	disk, err := r.As(t, model.Admin).AddDisk(ctx, "n2", schema.DiskSpec{Path: "/d/3", Size: 1 << 30})
 	if err != nil || disk.NodeName != "n2" || disk.State != model.DiskOnline {
 		t.Errorf("AddDisk = %+v, %v", disk, err)
 	}
-	_, err = r.as(t, model.Admin).AddDisk(ctx, "n2", schema.DiskSpec{Path: "../d", Size: 1 << 30})
-	codeIs(t, "a path that is not absolute", err, model.Invalid)
+	_, err = r.As(t, model.Admin).AddDisk(ctx, "n2", schema.DiskSpec{Path: "../d", Size: 1 << 30})
+	apitest.CodeIs(t, "a path that is not absolute", err, model.Invalid)
 }
 
 // Without a leader nothing is changed and nothing old is shown as new; what says
 // itself that there is no quorum still answers.
 func TestNoLeader(t *testing.T) {
-	r := newRig(t)
-	ctx, c := t.Context(), r.as(t, model.Admin)
-	r.record.setAway(model.Errorf(model.Unavailable, "there is no leader"))
+	r := apitest.New(t)
+	ctx, c := t.Context(), r.As(t, model.Admin)
+	r.Record.SetAway(model.Errorf(model.Unavailable, "there is no leader"))
 	cluster, err := c.Cluster(ctx)
 	if err != nil || cluster.Quorum || cluster.NodesTotal != 2 {
 		t.Errorf("Cluster = %+v, %v", cluster, err)
@@ -154,14 +155,14 @@ func TestNoLeader(t *testing.T) {
 		t.Errorf("Health = %+v, %v", health, err)
 	}
 	_, err = c.Volumes(ctx)
-	codeIs(t, "Volumes", err, model.Unavailable)
-	_, err = c.Login(ctx, "owner", model.NewSecret(password))
-	codeIs(t, "Login", err, model.Unavailable)
+	apitest.CodeIs(t, "Volumes", err, model.Unavailable)
+	_, err = c.Login(ctx, "owner", model.NewSecret(apitest.Password))
+	apitest.CodeIs(t, "Login", err, model.Unavailable)
 }
 
 func TestTokensAndAudit(t *testing.T) {
-	r := newRig(t)
-	ctx, c := t.Context(), r.as(t, model.Admin)
+	r := apitest.New(t)
+	ctx, c := t.Context(), r.As(t, model.Admin)
 	made, err := c.CreateToken(ctx, schema.TokenSpec{})
 	if err != nil || made.Uses != 1 || made.Token == "" {
 		t.Fatalf("CreateToken = %+v, %v", made, err)
@@ -173,7 +174,7 @@ func TestTokensAndAudit(t *testing.T) {
 	if err := c.DeleteToken(ctx, made.ID); err != nil {
 		t.Errorf("DeleteToken: %v", err)
 	}
-	codeIs(t, "deleting it again", c.DeleteToken(ctx, made.ID), model.NotFound)
+	apitest.CodeIs(t, "deleting it again", c.DeleteToken(ctx, made.ID), model.NotFound)
 
 	rows, err := c.Audit(ctx, 0, 1000)
 	if err != nil || len(rows.Items) < 2 {
@@ -189,8 +190,8 @@ func TestTokensAndAudit(t *testing.T) {
 		t.Errorf("Audit after the last but one = %+v, %v", after, err)
 	}
 	_, err = c.Join(ctx, schema.JoinRequest{TokenID: "abcdefgh", Secret: "x", CSR: []byte("x"), Name: "n3", Address: "192.0.2.3"})
-	codeIs(t, "joining with a token that is not good", err, model.Denied)
-	codeIs(t, "cancelling a task that is not there", c.CancelTask(ctx, 5), model.NotFound)
+	apitest.CodeIs(t, "joining with a token that is not good", err, model.Denied)
+	apitest.CodeIs(t, "cancelling a task that is not there", c.CancelTask(ctx, 5), model.NotFound)
 	tasks, err := c.Tasks(ctx)
 	if err != nil || tasks.Items == nil {
 		t.Errorf("Tasks = %+v, %v, want an empty list", tasks, err)

@@ -108,6 +108,7 @@ func credentials(u *net.UnixConn) (peer, error) {
 func (s *Server) httpServer() *http.Server {
 	return &http.Server{
 		Handler:           s.handler,
+		TLSConfig:         s.TLS,
 		ReadHeaderTimeout: headerTime,
 		ReadTimeout:       readTime,
 		IdleTimeout:       idleTime,

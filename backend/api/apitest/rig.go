@@ -1,0 +1,513 @@
+// Package apitest runs a node's API for tests of it and of its clients: the real
+// server with the real record of a cluster of two nodes, and a Service that does
+// in one process what takes a cluster.
+package apitest
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/pem"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"drystone.example/drystone/backend/api"
+	"drystone.example/drystone/backend/api/schema"
+	"drystone.example/drystone/backend/auth"
+	"drystone.example/drystone/backend/client"
+	"drystone.example/drystone/backend/meta/command"
+	"drystone.example/drystone/backend/meta/state"
+	"drystone.example/drystone/backend/metrics"
+	"drystone.example/drystone/backend/model"
+)
+
+// What every cluster here has: two nodes, named n1 and n2, each with a disk, and a
+// user named after each role.
+const (
+	Self     = model.NodeID(1) // the node that serves
+	Other    = model.NodeID(2)
+	Password = "a wall without mortar" // of every user
+)
+
+// A Record is the real record of a single node: the real state, without raft.
+type Record struct {
+	store *state.Store
+
+	mu    sync.Mutex
+	index uint64
+	away  error // what View and Apply answer, as if there were no leader
+}
+
+func (r *Record) Apply(_ context.Context, by model.Actor, c command.Command) (any, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.away != nil {
+		return nil, r.away
+	}
+	r.index++
+	data, err := command.Encode(command.Envelope{
+		Request: strconv.FormatUint(r.index, 10), Actor: by, At: time.Now(), Command: c,
+	})
+	if err != nil {
+		return nil, err
+	}
+	outs, err := r.store.ApplyBatch([]state.Entry{{Index: r.index, Data: data}})
+	if err != nil {
+		return nil, err
+	}
+	return outs[0].Result, outs[0].Err
+}
+
+func (r *Record) View(context.Context) (*state.View, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.store.View(), r.away
+}
+
+func (r *Record) Local() *state.View { return r.store.View() }
+
+// SetAway makes View and Apply answer an error, as if there were no leader.
+func (r *Record) SetAway(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.away = err
+}
+
+// A Service does in one process and at once what takes a cluster.
+type Service struct {
+	record *Record
+
+	mu sync.Mutex // guards what Set changes
+
+	Exports int           // under way
+	Broken  chan struct{} // closing it ends exports with an error
+	Files   map[string][]byte
+	Images  map[string][]byte
+	Guest   net.Conn // the guest's end of the last console
+	Up      map[model.NodeID]bool
+	Fail    error // what making volumes and exports answers
+}
+
+func (s *Service) failure() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.Fail
+}
+
+// Set changes or reads the exported fields while the server runs.
+func (s *Service) Set(change func(*Service)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	change(s)
+}
+
+func (s *Service) CreateVolume(ctx context.Context, by model.Actor, spec schema.VolumeSpec) (model.Volume, error) {
+	return s.makeVolume(ctx, by, spec, model.VolumeDisk)
+}
+
+func (s *Service) makeVolume(ctx context.Context, by model.Actor, spec schema.VolumeSpec, use model.VolumeKind) (model.Volume, error) {
+	if err := s.failure(); err != nil {
+		return model.Volume{}, err
+	}
+	var members []model.Member
+	for _, d := range s.record.Local().Disks()[:spec.Copies] {
+		members = append(members, model.Member{Disk: d.ID, State: model.Active})
+	}
+	v, err := s.record.Apply(ctx, by, command.VolumeCreate{
+		ID: model.NewID[model.VolumeID](), Name: spec.Name, Use: use, Size: spec.Size, Copies: spec.Copies,
+		Columns: []model.Column{{Members: members}, {Members: members}},
+	})
+	if err != nil {
+		return model.Volume{}, err
+	}
+	return v.(model.Volume), nil
+}
+
+func (s *Service) ResizeVolume(ctx context.Context, by model.Actor, id model.VolumeID, size model.Bytes) (model.Volume, error) {
+	v, err := s.record.Apply(ctx, by, command.VolumeResize{Volume: id, Size: size})
+	if err != nil {
+		return model.Volume{}, err
+	}
+	return v.(model.Volume), nil
+}
+
+func (s *Service) DeleteVolume(ctx context.Context, by model.Actor, id model.VolumeID) error {
+	_, err := s.record.Apply(ctx, by, command.VolumeDelete{Volume: id})
+	return err
+}
+
+func (s *Service) AddDisk(ctx context.Context, by model.Actor, node model.NodeID, spec schema.DiskSpec) (model.Disk, error) {
+	d, err := s.record.Apply(ctx, by, command.DiskAdd{Disk: model.Disk{
+		ID: model.NewID[model.DiskID](), Node: node, Path: spec.Path, Size: spec.Size,
+	}})
+	if err != nil {
+		return model.Disk{}, err
+	}
+	return d.(model.Disk), nil
+}
+
+func (s *Service) Export(ctx context.Context, _ model.Actor, e api.Export, ready func(string) error) error {
+	if err := s.failure(); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	s.Exports++
+	broken := s.Broken
+	s.mu.Unlock()
+	defer s.Set(func(s *Service) { s.Exports-- })
+	if err := ready("nbd+unix:///?socket=" + e.Path); err != nil {
+		return err
+	}
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-broken:
+		return model.Errorf(model.Fenced, "another node took the volume")
+	}
+}
+
+func (s *Service) ImportImage(ctx context.Context, by model.Actor, i api.Import, body io.Reader,
+	progress func(schema.ImportEvent),
+) (model.Volume, error) {
+	progress(schema.ImportEvent{Phase: "upload"})
+	data, err := io.ReadAll(body)
+	if err != nil {
+		return model.Volume{}, err
+	}
+	progress(schema.ImportEvent{Phase: "convert", Done: 1, Total: 2})
+	if !bytes.HasPrefix(data, []byte("image")) {
+		return model.Volume{}, model.Errorf(model.Invalid, "the file is not a %s image", i.Format)
+	}
+	s.Set(func(s *Service) { s.Images[i.Name] = data })
+	return s.makeVolume(ctx, by, schema.VolumeSpec{Name: i.Name, Size: 1 << 30, Copies: i.Copies}, model.VolumeImage)
+}
+
+func (s *Service) PutFile(_ context.Context, _ model.Actor, ref model.FileRef, body io.Reader) (model.FileRef, error) {
+	data, err := io.ReadAll(body)
+	if err != nil {
+		return ref, err
+	}
+	if sum := sha256.Sum256(data); hex.EncodeToString(sum[:]) != ref.SHA256 {
+		return ref, model.Errorf(model.Invalid, "the file has another digest")
+	}
+	s.Set(func(s *Service) { s.Files[ref.SHA256] = data })
+	ref.Size = model.Bytes(len(data))
+	return ref, nil
+}
+
+func (s *Service) CreateVM(ctx context.Context, by model.Actor, spec api.VMSpec) (model.VM, error) {
+	var disks []model.VMDisk
+	for i, d := range spec.Disks {
+		if d.Volume == 0 {
+			size := max(d.Size, 1<<30)
+			v, err := s.CreateVolume(ctx, by, schema.VolumeSpec{Name: spec.Name + "-" + strconv.Itoa(i), Size: size, Copies: 2})
+			if err != nil {
+				return model.VM{}, err
+			}
+			d.Volume = v.ID
+		}
+		disks = append(disks, model.VMDisk{Volume: d.Volume})
+	}
+	vm, err := s.record.Apply(ctx, by, command.VMCreate{
+		ID: model.NewID[model.VMID](), Name: spec.Name, CPUs: spec.CPUs, Memory: spec.Memory, Disks: disks, Boot: spec.Boot,
+	})
+	if err != nil {
+		return model.VM{}, err
+	}
+	return vm.(model.VM), nil
+}
+
+func (s *Service) PowerVM(ctx context.Context, by model.Actor, id model.VMID, do schema.PowerAction, node model.NodeID) (model.VM, error) {
+	power := command.VMPower{VM: id, Power: model.PowerOff}
+	if do == schema.PowerStart {
+		power.Power, power.Node = model.PowerOn, node
+		if node == 0 {
+			power.Node = Self
+		}
+	}
+	vm, err := s.record.Apply(ctx, by, power)
+	if err != nil {
+		return model.VM{}, err
+	}
+	return vm.(model.VM), nil
+}
+
+func (s *Service) DeleteVM(ctx context.Context, by model.Actor, id model.VMID, keepDisks bool) error {
+	_, err := s.record.Apply(ctx, by, command.VMDelete{VM: id, Disks: !keepDisks})
+	return err
+}
+
+func (s *Service) SerialConsole(context.Context, model.VMID) (io.ReadWriteCloser, error) {
+	ours, guest := net.Pipe()
+	s.Set(func(s *Service) { s.Guest = guest })
+	return ours, nil
+}
+
+func (s *Service) RemoveNode(ctx context.Context, by model.Actor, id model.NodeID) error {
+	_, err := s.record.Apply(ctx, by, command.NodeRemove{Node: id})
+	return err
+}
+
+func (s *Service) CreateToken(ctx context.Context, by model.Actor, spec schema.TokenSpec) (schema.NewToken, error) {
+	t := model.JoinToken{
+		ID: "abcdefgh", Name: spec.Name, Uses: spec.Uses, SecretHash: hex.EncodeToString(make([]byte, 32)),
+		Expires: time.Now().Add(time.Duration(spec.TTL) * time.Second),
+	}
+	_, err := s.record.Apply(ctx, by, command.TokenCreate{Token: t})
+	return schema.NewToken{ID: t.ID, Token: "dry1-x-abcdefgh-x-x", Expires: t.Expires, Uses: t.Uses}, err
+}
+
+func (s *Service) Join(context.Context, string, schema.JoinRequest) (schema.JoinAnswer, error) {
+	return schema.JoinAnswer{}, model.Errorf(model.Denied, "the token is not good")
+}
+
+func (s *Service) Nodes(context.Context) map[model.NodeID]api.NodeReport {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := map[model.NodeID]api.NodeReport{}
+	for id, up := range s.Up {
+		out[id] = api.NodeReport{
+			Up: up, Since: time.Unix(1_700_000_000, 0).UTC(), Version: "1.2.3", CPUs: 4, Memory: 8 << 30,
+			Hypervisor: true, Accel: "tcg",
+		}
+	}
+	return out
+}
+
+func (s *Service) Disks(context.Context) map[model.DiskID]model.DiskUsage {
+	return map[model.DiskID]model.DiskUsage{
+		11: {Disk: 11, Size: 8 << 30, Used: 1 << 30, ChecksumErrors: 3, Repaired: 2},
+		12: {Disk: 12, Size: 8 << 30, Used: 2 << 30},
+	}
+}
+
+func (s *Service) Volumes(context.Context) map[model.VolumeID]api.VolumeReport { return nil }
+
+func (s *Service) Leader() (model.NodeID, bool) {
+	s.record.mu.Lock()
+	defer s.record.mu.Unlock()
+	if s.record.away != nil {
+		return 0, false
+	}
+	return Self, true
+}
+
+func (s *Service) Tasks(context.Context) ([]schema.Task, error) { return nil, nil }
+
+func (s *Service) CancelTask(context.Context, model.Actor, model.TaskID) error {
+	return model.Errorf(model.NotFound, "there is no such task")
+}
+
+// numbers counts one disk that has nothing to do.
+type numbers struct{}
+
+func (numbers) CountDisks() []metrics.DiskCount   { return []metrics.DiskCount{{ID: 11, Size: 8 << 30}} }
+func (numbers) CountGuests() []metrics.GuestCount { return nil }
+func (numbers) Others() []model.NodeID            { return nil }
+func (numbers) Samples(context.Context, model.NodeID, int64) ([]metrics.Sample, error) {
+	return nil, errors.New("there are no others")
+}
+
+// A Rig is a server that listens on a UNIX socket and on TLS until the test ends.
+type Rig struct {
+	*api.Server
+
+	Record  *Record
+	Service *Service
+	Log     *Log
+	Socket  string
+	Web     *httptest.Server
+	Users   map[model.Role]model.User
+}
+
+// A Log is what the server logged, at every level.
+type Log struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *Log) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *Log) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// quickHash keeps tests that are not about passwords quick.
+var quickHash = auth.Params{Memory: 64, Time: 1, Threads: 1}
+
+// New starts a Rig.
+func New(t *testing.T) *Rig {
+	t.Helper()
+	dir := t.TempDir()
+	store, err := state.Open(t.Context(), filepath.Join(dir, "state.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := store.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	r := &Rig{Record: &Record{store: store}, Log: &Log{}, Socket: filepath.Join(dir, "api.sock")}
+	r.Service = &Service{
+		record: r.Record, Files: map[string][]byte{}, Images: map[string][]byte{},
+		Broken: make(chan struct{}), Up: map[model.NodeID]bool{Self: true, Other: true},
+	}
+	hasher := auth.NewHasher(quickHash)
+	r.fill(t, hasher)
+	numbers := metrics.New(metrics.Config{Self: Self, Source: numbers{}, Peers: numbers{}, Log: slog.New(slog.DiscardHandler)})
+	r.Server, err = api.New(api.Config{
+		Self: Self, Version: "1.2.3", Record: r.Record, Service: r.Service, Metrics: numbers, Hasher: hasher,
+		Log:    slog.New(slog.NewTextHandler(r.Log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Page:   http.HandlerFunc(page),
+		Socket: r.Socket,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Web = httptest.NewUnstartedServer(r.Handler())
+	r.Web.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug)
+	r.Web.StartTLS()
+	t.Cleanup(r.Web.Close)
+	r.run(t, numbers)
+	return r
+}
+
+func page(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "text/html")
+	w.Write([]byte("page")) //nolint:errcheck // the test reads it
+}
+
+// fill makes the cluster.
+func (r *Rig) fill(t *testing.T, hasher *auth.Hasher) {
+	t.Helper()
+	hash, err := hasher.Hash(t.Context(), model.NewSecret(Password))
+	if err != nil {
+		t.Fatal(err)
+	}
+	keep := command.Keep(hash)
+	node := func(id model.NodeID, name string) model.Node {
+		return model.Node{ID: id, Name: name, Address: "127.0.0.1", API: "https://127.0.0.1:8443"}
+	}
+	owner := command.UserCreate{ID: model.NewID[model.UserID](), Name: "owner", Role: model.Owner, PasswordHash: keep}
+	r.Users = map[model.Role]model.User{model.Owner: {ID: owner.ID, Name: owner.Name, Role: owner.Role}}
+	r.Apply(t, command.ClusterCreate{
+		ID: 42, Name: "demo", CA: "ca", CAKey: command.Keep(model.NewSecret("k")),
+		GossipKey: command.Keep(model.NewSecret("g")), Node: node(Self, "n1"), Owner: owner,
+	})
+	for _, role := range []model.Role{model.Viewer, model.Operator, model.Admin} {
+		u := command.UserCreate{ID: model.NewID[model.UserID](), Name: string(role), Role: role, PasswordHash: keep}
+		r.Apply(t, u)
+		r.Users[role] = model.User{ID: u.ID, Name: u.Name, Role: u.Role}
+	}
+	digest := hex.EncodeToString(make([]byte, sha256.Size))
+	r.Apply(t, command.TokenCreate{Token: model.JoinToken{
+		ID: "aaaaaaaa", SecretHash: digest, Uses: 1, Expires: time.Now().Add(time.Hour),
+	}})
+	r.Apply(t, command.TokenRedeem{Token: "aaaaaaaa", SecretHash: digest, KeyHash: digest, Node: node(Other, "n2")})
+	r.Apply(t, command.DiskAdd{Disk: model.Disk{ID: 11, Node: Self, Path: "/d/1", Size: 8 << 30}})
+	r.Apply(t, command.DiskAdd{Disk: model.Disk{ID: 12, Node: Other, Path: "/d/2", Size: 8 << 30}})
+}
+
+// Apply changes the record in the name of the cluster itself.
+func (r *Rig) Apply(t *testing.T, c command.Command) {
+	t.Helper()
+	if _, err := r.Record.Apply(t.Context(), model.System, c); err != nil {
+		t.Fatalf("apply %s: %v", c.Kind(), err)
+	}
+}
+
+func (r *Rig) run(t *testing.T, numbers *metrics.Metrics) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	var parts sync.WaitGroup
+	parts.Go(func() {
+		if err := r.Run(ctx); err != nil {
+			t.Errorf("Run: %v", err)
+		}
+	})
+	parts.Go(func() {
+		if err := numbers.Run(ctx); err != nil {
+			t.Errorf("metrics: %v", err)
+		}
+	})
+	t.Cleanup(func() { cancel(); parts.Wait() })
+	WaitFor(t, "the socket", func() bool {
+		_, err := r.Root().Meta(t.Context())
+		return err == nil
+	})
+}
+
+// Root is a client of the socket. The test has to run as root to be the owner.
+func (r *Rig) Root() *client.Client { return client.Unix(r.Socket) }
+
+// Session makes a session for a role without a log-in.
+func (r *Rig) Session(t *testing.T, role model.Role) model.Secret {
+	t.Helper()
+	token, digest := auth.NewToken()
+	r.Apply(t, command.SessionCreate{
+		TokenHash: digest, User: r.Users[role].ID, Expires: time.Now().Add(time.Hour), Address: "192.0.2.1",
+	})
+	return token
+}
+
+// As is a client over TLS with a session of a role.
+func (r *Rig) As(t *testing.T, role model.Role) *client.Client {
+	t.Helper()
+	return r.With(t, r.Session(t, role))
+}
+
+// With is a client over TLS with a token, which may be empty.
+func (r *Rig) With(t *testing.T, token model.Secret) *client.Client {
+	t.Helper()
+	c, err := client.TLS(r.Address(), r.CA(), token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	return c
+}
+
+// Address is host:port of the TLS listener.
+func (r *Rig) Address() string { return r.Web.Listener.Addr().String() }
+
+// CA is the certificate that clients of the TLS listener have to trust, PEM.
+func (r *Rig) CA() []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: r.Web.Certificate().Raw})
+}
+
+// WaitFor polls until something is so.
+func WaitFor(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(10 * time.Second)
+	for !is() {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited 10 s for %s", what)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+// CodeIs fails the test unless err has a code.
+func CodeIs(t *testing.T, what string, err error, want model.Code) {
+	t.Helper()
+	if got := model.CodeOf(err); got != want {
+		t.Errorf("%s: %v, want code %q", what, err, want)
+	}
+}
