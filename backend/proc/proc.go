@@ -98,6 +98,24 @@ func (h *Handle) Signal(sig syscall.Signal) error {
 // Kill is Signal with SIGKILL.
 func (h *Handle) Kill() error { return h.Signal(syscall.SIGKILL) }
 
+// Dead reports whether the process is dead. It never blocks.
+func (h *Handle) Dead() bool {
+	dead := false
+	raw, err := h.file.SyscallConn()
+	if err != nil {
+		return true
+	}
+	if err := raw.Control(func(fd uintptr) { dead = readable(fd) }); err != nil {
+		return true // closed: whoever asks has let go of it
+	}
+	return dead
+}
+
+func readable(fd uintptr) bool {
+	n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+	return err == nil && n > 0
+}
+
 // Wait returns nil once the process is dead, or the context's error.
 func (h *Handle) Wait(ctx context.Context) error {
 	raw, err := h.file.SyscallConn()
@@ -109,10 +127,7 @@ func (h *Handle) Wait(ctx context.Context) error {
 	}
 	stop := context.AfterFunc(ctx, func() { _ = h.file.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
-	err = raw.Read(func(fd uintptr) bool {
-		n, e := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
-		return e == nil && n > 0
-	})
+	err = raw.Read(readable)
 	switch {
 	case err == nil:
 		return nil

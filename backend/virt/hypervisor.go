@@ -46,8 +46,9 @@ type Hypervisor struct {
 }
 
 // New makes a Hypervisor; it does not connect yet. It settles Auto by trying KVM
-// once. The code is Unavailable if libvirt is not installed.
-func New(ctx context.Context, cfg Config) (*Hypervisor, error) {
+// once, which may take five seconds. The code is Unavailable if libvirt is not
+// installed.
+func New(cfg Config) (*Hypervisor, error) {
 	socket, err := socketOf(cfg.URI)
 	if err != nil {
 		return nil, err
@@ -81,7 +82,7 @@ func New(ctx context.Context, cfg Config) (*Hypervisor, error) {
 	}
 	if h.accel == Auto {
 		h.accel = KVM
-		if err := ProbeKVM(ctx); err != nil {
+		if err := ProbeKVM(context.Background()); err != nil {
 			h.accel = TCG
 			h.log.Info("guests run without hardware support, slowly", "err", err)
 		}
