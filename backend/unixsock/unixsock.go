@@ -29,15 +29,15 @@ type Owner struct {
 	Mode     fs.FileMode // zero means 0600
 }
 
-// A Listener is a listening socket and its path. Close removes the path unless
-// somebody has put another socket there since.
+// A Listener is a listening socket and its path.
 type Listener struct {
 	*net.UnixListener
 
-	path  string
-	made  os.FileInfo
-	close sync.Once
-	err   error
+	path string
+	made os.FileInfo
+
+	close, unpublish sync.Once
+	err, left        error // of the two
 }
 
 var serial atomic.Uint64
@@ -78,15 +78,21 @@ func Listen(ctx context.Context, path string, owner Owner) (*Listener, error) {
 // Path returns where the socket was put.
 func (l *Listener) Path() string { return l.path }
 
-// Close stops listening and removes the path. It is safe to call twice.
-func (l *Listener) Close() error {
-	l.close.Do(func() {
-		l.err = l.UnixListener.Close()
+// Unpublish removes the path, unless somebody has put another socket there
+// since. Who connected before can still be accepted.
+func (l *Listener) Unpublish() error {
+	l.unpublish.Do(func() {
 		if now, err := os.Lstat(l.path); err == nil && os.SameFile(now, l.made) {
-			l.err = errors.Join(l.err, os.Remove(l.path))
+			l.left = os.Remove(l.path)
 		}
 	})
-	return l.err
+	return l.left
+}
+
+// Close stops listening and removes the path. It is safe to call twice.
+func (l *Listener) Close() error {
+	l.close.Do(func() { l.err = l.UnixListener.Close() })
+	return errors.Join(l.err, l.Unpublish())
 }
 
 func check(path string) error {

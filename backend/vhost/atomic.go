@@ -1,0 +1,43 @@
+package vhost
+
+import (
+	"sync/atomic"
+	"unsafe"
+)
+
+// The functions below are how rings and the record of requests in flight are
+// read and written: each access is one machine access, whatever the other side
+// does meanwhile. They are not inlined where the compiler could otherwise merge
+// two accesses into one or read a value twice.
+
+// load16 reads an integer whose address is even.
+func load16(b []byte, off uint64) uint16 {
+	p := unsafe.Pointer(&b[off : off+2][0])
+	shift := (uintptr(p) & 2) * 8
+	word := (*uint32)(unsafe.Pointer(uintptr(p) &^ 3)) // of the same page
+	return uint16(atomic.LoadUint32(word) >> shift)
+}
+
+// store16 writes an integer whose address is even and leaves its neighbours
+// alone.
+//
+//go:noinline
+func store16(b []byte, off uint64, v uint16) {
+	*(*uint16)(unsafe.Pointer(&b[off : off+2][0])) = v
+}
+
+// store32 writes an integer whose address is a multiple of 4. What follows it in
+// the program comes after it for the other side too, reads included.
+func store32(b []byte, off uint64, v uint32) {
+	atomic.StoreUint32((*uint32)(unsafe.Pointer(&b[off : off+4][0])), v)
+}
+
+// load64 reads an integer whose address is a multiple of 8.
+func load64(b []byte, off uint64) uint64 {
+	return atomic.LoadUint64((*uint64)(unsafe.Pointer(&b[off : off+8][0])))
+}
+
+// store64 is store32 for eight bytes.
+func store64(b []byte, off uint64, v uint64) {
+	atomic.StoreUint64((*uint64)(unsafe.Pointer(&b[off : off+8][0])), v)
+}
