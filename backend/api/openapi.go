@@ -81,7 +81,15 @@ func problemResponse() *huma.Response {
 // finishSpec makes the description say what is true here: a list is never null,
 // and errors are Problems.
 func finishSpec(spec *huma.OpenAPI) {
-	spec.Components.Schemas.Schema(reflect.TypeFor[schema.Problem](), true, "Problem")
+	for _, t := range []reflect.Type{
+		reflect.TypeFor[schema.Problem](),
+		// What goes over the live stream belongs to no operation.
+		reflect.TypeFor[schema.LiveRequest](),
+		reflect.TypeFor[schema.MetricsFrame](),
+		reflect.TypeFor[schema.EventFrame](),
+	} {
+		spec.Components.Schemas.Schema(t, true, t.Name())
+	}
 	all := spec.Components.Schemas.Map()
 	delete(all, "ErrorModel")
 	delete(all, "ErrorDetail")

@@ -151,7 +151,7 @@ type NewToken struct {
 type JoinRequest struct {
 	TokenID string `json:"token_id" minLength:"8" maxLength:"8"`
 	Secret  string `json:"secret" minLength:"1" maxLength:"64"`
-	CSR     []byte `json:"csr" doc:"PEM of the certificate request" maxLength:"8192"`
+	CSR     []byte `json:"csr" doc:"the certificate request" maxLength:"8192"`
 	Name    string `json:"name" maxLength:"63"`
 	Address string `json:"address" maxLength:"255" doc:"host or IP that the other nodes reach it at"`
 	API     string `json:"api,omitempty" maxLength:"255" doc:"URL of its web page and API"`
