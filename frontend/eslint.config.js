@@ -16,9 +16,12 @@ export default ts.config(
     plugins: { 'react-hooks': hooks },
     rules: {
       ...hooks.configs.recommended.rules,
+      // It speaks of the React Compiler, which is not used here.
+      'react-hooks/incompatible-library': 'off',
       '@typescript-eslint/consistent-type-definitions': ['error', 'interface'],
       '@typescript-eslint/no-confusing-void-expression': ['error', { ignoreArrowShorthand: true }],
       '@typescript-eslint/restrict-template-expressions': ['error', { allowNumber: true }],
+      '@typescript-eslint/no-unused-vars': ['error', { argsIgnorePattern: '^_' }],
       '@typescript-eslint/switch-exhaustiveness-check': 'error',
       // The console is for nobody: an error is shown where it happened.
       'no-console': 'error',
@@ -43,5 +46,7 @@ export default ts.config(
     files: ['test/**/*.mjs', 'eslint.config.js'],
     languageOptions: { globals: globals.node },
   },
+  { files: ['public/*.js'], languageOptions: { globals: globals.browser } },
+  { files: ['**/*.cjs'], languageOptions: { globals: globals.commonjs } },
   prettier,
 );

@@ -2,7 +2,7 @@ import react from '@vitejs/plugin-react';
 import { defineConfig } from 'vitest/config';
 
 // Where `npm run dev` sends the API: a fake cluster, or a node of a real one.
-const backend = process.env['DRYSTONE_URL'] ?? 'http://127.0.0.1:8480';
+const backend = process.env.DRYSTONE_URL ?? 'http://127.0.0.1:8480';
 
 export default defineConfig({
   plugins: [react()],

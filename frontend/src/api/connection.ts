@@ -1,7 +1,7 @@
 import type { QueryClient } from '@tanstack/react-query';
 import type { Platform } from '../platform';
 import { address, call, upload } from './http';
-import type { Call, Origin } from './http';
+import type { Call, Origin, Progress } from './http';
 import { LiveBus } from './live';
 import type { LinkState } from './live';
 import { Metrics, KEEP_SECONDS } from './metrics';
@@ -62,14 +62,16 @@ export class Connection {
     return call<T>(this.origin, path, c);
   }
 
-  upload: <T>(
+  /** Posts a file; tells of what was sent and of each line of the answer. */
+  upload(
     path: string,
     query: Call['query'],
     file: Blob,
-    on: { sent: (bytes: number) => void; line: (value: T) => void },
+    on: Progress,
     signal: AbortSignal,
-  ) => Promise<void> = (path, query, file, on, signal) =>
-    upload(this.origin, path, query, file, on, signal);
+  ): Promise<void> {
+    return upload(this.origin, path, query, file, on, signal);
+  }
 
   history(topic: MetricsTopic): Promise<History> {
     return this.call('/metrics/history', { query: { topic, seconds: KEEP_SECONDS } });
@@ -130,7 +132,9 @@ export class Connection {
         for (const noun of frame.objects ?? []) {
           for (const key of affects[noun] ?? [noun]) this.#stale.add(key);
         }
-        this.#refetch ??= setTimeout(() => this.#flush(), REFETCH_MS);
+        if (this.#refetch === undefined) {
+          this.#refetch = setTimeout(() => this.#flush(), REFETCH_MS);
+        }
     }
   }
 

@@ -17,7 +17,7 @@ export interface DeskCluster {
   /** Whether there is a session to use. */
   logged_in: boolean;
   endpoints: string[];
-  /** SHA-256 of the CA's public key, hex; empty when the system's trust is used. */
+  /** SHA-256 of the CA's public key, as the nodes print it. */
   ca_spki: string;
   added: string;
 }
@@ -28,7 +28,6 @@ export interface Probe {
   cluster_name: string;
   address: string;
   ca_spki: string;
-  words: string[];
   /** Whether a join string vouched for the CA, so that nobody has to compare. */
   vouched: boolean;
   known: boolean;

@@ -42,9 +42,9 @@ function text(x: unknown): string {
 /** Makes an ApiError of a problem's body, whatever it turns out to be. */
 export function problem(body: unknown, status: number): ApiError {
   const p = (typeof body === 'object' && body !== null ? body : {}) as Record<string, unknown>;
-  const code = isCode(p['code']) ? p['code'] : status === 401 ? 'unknown' : 'internal';
-  const detail = text(p['detail']) || text(p['title']) || `HTTP ${status}`;
-  return new ApiError(code, detail, status, text(p['request_id']));
+  const code = isCode(p.code) ? p.code : status === 401 ? 'unknown' : 'internal';
+  const detail = text(p.detail) || text(p.title) || `HTTP ${status}`;
+  return new ApiError(code, detail, status, text(p.request_id));
 }
 
 /** Makes an ApiError of anything that was thrown. */

@@ -60,16 +60,23 @@ function parse(text: string): unknown {
   }
 }
 
+/** What an upload tells while it goes on. */
+export interface Progress {
+  sent: (bytes: number) => void;
+  /** One parsed line of the answer. */
+  line: (value: unknown) => void;
+}
+
 /**
  * Sends a file and reads newline-delimited JSON back while it comes. Uses
  * XMLHttpRequest, the only one that tells how much of a body has been sent.
  */
-export function upload<T>(
+export function upload(
   origin: Origin,
   path: string,
   query: Call['query'],
   file: Blob,
-  on: { sent: (bytes: number) => void; line: (value: T) => void },
+  on: Progress,
   signal: AbortSignal,
 ): Promise<void> {
   return new Promise((resolve, reject) => {
@@ -80,7 +87,7 @@ export function upload<T>(
       const end = last ? text.length : text.lastIndexOf('\n') + 1;
       for (const line of text.slice(read, end).split('\n')) {
         const value = line.trim() === '' ? undefined : parse(line);
-        if (value !== undefined) on.line(value as T);
+        if (value !== undefined) on.line(value);
       }
       read = Math.max(read, end);
     };

@@ -29,7 +29,8 @@ export class Track {
 
   push(t: number, values: (key: string) => Value, keys: Iterable<string>): void {
     if (t <= this.lastTime) return;
-    if (this.#end > 0 && t - this.lastTime > GAP_MS) this.#append(this.lastTime + 1, () => null, []);
+    if (this.#end > 0 && t - this.lastTime > GAP_MS)
+      this.#append(this.lastTime + 1, () => null, []);
     this.#append(t, values, keys);
   }
 
@@ -116,7 +117,8 @@ export class Metrics {
     data.index = new Map(frame.ids.map((id, i) => [id, i]));
     for (const [id, { track }] of data.tracks) {
       const i = data.index.get(id);
-      if (i !== undefined) track.push(frame.t, (k) => frame.v[k]?.[i] ?? null, Object.keys(frame.v));
+      if (i !== undefined)
+        track.push(frame.t, (k) => frame.v[k]?.[i] ?? null, Object.keys(frame.v));
     }
     for (const tell of data.listeners) tell();
   }

@@ -32,7 +32,11 @@ const routes = [
   ['GET', /^\/nodes$/, ({ s }) => ({ items: s.nodeList() })],
   ['GET', /^\/nodes\/([^/]+)$/, ({ s, m }) => s.findNode(m[1])],
   ['DELETE', /^\/nodes\/([^/]+)$/, ({ s, m, user }) => s.removeNode(user, m[1])],
-  ['POST', /^\/nodes\/([^/]+)\/disks$/, async (c) => c.s.addDisk(c.user, c.m[1], await json(c.req))],
+  [
+    'POST',
+    /^\/nodes\/([^/]+)\/disks$/,
+    async (c) => c.s.addDisk(c.user, c.m[1], await json(c.req)),
+  ],
   ['POST', /^\/tokens$/, async ({ s, req, user }) => s.createToken(user, await json(req))],
   ['GET', /^\/tokens$/, ({ s }) => ({ items: s.tokens })],
   ['GET', /^\/pool$/, ({ s }) => s.pool()],
@@ -73,11 +77,13 @@ const routes = [
   [
     'GET',
     /^\/metrics\/history$/,
-    ({ s, url }) => s.metrics(url.searchParams.get('topic'), Number(url.searchParams.get('seconds'))),
+    ({ s, url }) =>
+      s.metrics(url.searchParams.get('topic'), Number(url.searchParams.get('seconds'))),
   ],
 ];
 
-const brief = (volumes) => volumes.map(({ columns: _, ...rest }) => rest);
+// JSON leaves out what is undefined.
+const brief = (volumes) => volumes.map((v) => ({ ...v, columns: undefined }));
 
 async function putFile({ req, m, url }) {
   const bytes = await body(req);
@@ -174,12 +180,15 @@ export class FakeCluster {
       res.writeHead(status, { 'content-type': 'application/problem+json' });
       const request_id = randomBytes(6).toString('hex');
       const detail = err instanceof Refusal ? err.message : String(err.stack);
-      res.end(JSON.stringify({ title: http.STATUS_CODES[status], status, detail, code, request_id }));
+      res.end(
+        JSON.stringify({ title: http.STATUS_CODES[status], status, detail, code, request_id }),
+      );
     }
   }
 
   async #answer(req, res, url) {
-    if (!url.pathname.startsWith(base)) throw new Refusal(404, 'not_found', 'there is no such page');
+    if (!url.pathname.startsWith(base))
+      throw new Refusal(404, 'not_found', 'there is no such page');
     const path = url.pathname.slice(base.length);
     const s = this.state;
     if (path === '/meta') return this.#meta();
