@@ -203,4 +203,3 @@ func (c *caller) roundTrip(ctx context.Context, name string, body []byte, limit 
 	}
 	return frame{}, model.Errorf(model.Unavailable, "the connection broke: %w", err)
 }
-

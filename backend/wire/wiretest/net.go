@@ -211,7 +211,11 @@ func (h *host) Dial(ctx context.Context, address string) (net.Conn, error) {
 	select {
 	case <-l.done:
 	case l.queue <- far:
-		return near, nil
+		select {
+		case <-l.done: // closed at the same moment: nobody will accept it
+		default:
+			return near, nil
+		}
 	case <-ctx.Done():
 		err = ctx.Err()
 	}
