@@ -51,9 +51,10 @@ func (m *Record) raftConfig(notify chan<- bool, log *logger) *raft.Config {
 	c.TrailingLogs = trailingLogs
 	c.NotifyCh = notify
 	c.NoLegacyTelemetry = true
-	// The members' addresses are in the record, and without them nobody is
-	// elected: what is known to be committed is applied before anything else.
-	c.RestoreCommittedLogs = true
+	// raft v1.8.0 forgets its own configuration when it restores committed logs:
+	// it does not look for configuration entries among those it has applied. The
+	// members' addresses are remembered in peers.json until the record is there.
+	c.RestoreCommittedLogs = false
 	c.Logger = log
 	return c
 }

@@ -107,15 +107,16 @@ func (x *tx) vmPower(c command.VMPower) (any, error) {
 			}
 			vm.Node = c.Node
 		}
-		if old.Power == model.PowerOff && vm.Node != 0 {
-			// From now on it may be running there, whatever was last reported.
+		if vm.Node != 0 && atRest(vm) {
+			// From now on it may be running there, whatever was last reported. A
+			// machine that failed is tried again by the same.
 			vm.Status = model.VMStatus{State: model.VMStarting, Node: vm.Node, Since: x.at}
 		}
 	default:
 		return nil, model.Errorf(model.Invalid, "%q is not something a vm can be asked to be", c.Power)
 	}
 	vm.Power = c.Power
-	if vm.Power == old.Power && vm.Node == old.Node {
+	if vm.Power == old.Power && vm.Node == old.Node && vm.Status == old.Status {
 		return vm, nil
 	}
 	return vm, put(x, &x.vms, vm)
