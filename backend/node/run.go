@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -41,6 +42,7 @@ type node struct {
 	keeper  *pki.Keeper
 	wire    *wire.Transport
 	meta    *meta.Record
+	members atomic.Pointer[meta.Record] // meta, for the wire, which may ask before it is there
 	gossip  *gossip.Gossip
 	alive   *alive
 	blocks  *server.Server
@@ -124,30 +126,26 @@ func (n *node) buildWire(ctx context.Context) error {
 	return err
 }
 
-// allowed says whether a node is a member. One that joined a moment ago may not
-// be in this node's copy of the record yet; its certificate is the cluster's own,
-// so only one that was removed is refused.
+// allowed says whether a node is a member; see meta.Record.Allowed. While the
+// record is being opened nothing is known yet, and the certificate counts.
 func (n *node) allowed(id model.NodeID) error {
-	if n.meta != nil && n.meta.Local().Removed(id) {
-		return model.Errorf(model.Denied, "node %s was removed from the cluster", id)
+	if m := n.members.Load(); m != nil {
+		return m.Allowed(id)
 	}
 	return nil
 }
 
-// resolve finds a node by the record, and before there is one, by what this node
-// was told when it joined.
+// resolve finds a node's port by the record, or by what is remembered of it.
 func (n *node) resolve(id model.NodeID) (string, error) {
-	if n.meta != nil {
-		if rec, err := n.meta.Local().Node(id); err == nil {
-			return hostPort(rec.Address, WirePort), nil
-		}
+	m := n.members.Load()
+	if m == nil {
+		return "", model.Errorf(model.Unavailable, "the record is not open yet")
 	}
-	for _, p := range n.cfg.Peers {
-		if p.ID == id {
-			return hostPort(p.Address, WirePort), nil
-		}
+	address, err := m.Address(id)
+	if err != nil {
+		return "", err
 	}
-	return "", model.Errorf(model.NotFound, "there is no node %s", id)
+	return hostPort(address, WirePort), nil
 }
 
 func (n *node) buildMeta(ctx context.Context) (err error) {
@@ -159,6 +157,7 @@ func (n *node) buildMeta(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("open record: %w", err)
 	}
+	n.members.Store(n.meta)
 	return nil
 }
 
@@ -247,7 +246,7 @@ func (n *node) buildAgent(ctx context.Context) error {
 		Remote: func(node model.NodeID, id model.DiskID) volume.Disk { return n.remotes.Disk(node, id) },
 	}
 	if n.cfg.LibvirtURI != "" {
-		cfg.Hypervisor, err = virt.New(ctx, virt.Config{
+		cfg.Hypervisor, err = virt.New(virt.Config{
 			URI: n.cfg.LibvirtURI, Dir: n.dir.VMs(), Accelerator: n.cfg.Accelerator, Log: n.log,
 		})
 		if err != nil {
