@@ -1,7 +1,9 @@
 package api
 
 import (
+	"bufio"
 	"context"
+	"net"
 	"net/http"
 	"time"
 
@@ -204,6 +206,12 @@ func (t *tracked) WriteHeader(status int) {
 func (t *tracked) Write(p []byte) (int, error) {
 	t.begun = true
 	return t.ResponseWriter.Write(p) //nolint:wrapcheck // it is the writer
+}
+
+// Hijack is for websockets: from here on the answer is not HTTP.
+func (t *tracked) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	t.begun = true
+	return http.NewResponseController(t.ResponseWriter).Hijack() //nolint:wrapcheck // it is the writer
 }
 
 // Unwrap lets http.ResponseController reach the connection.
