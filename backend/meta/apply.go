@@ -231,9 +231,9 @@ func (m *Record) commit(ctx context.Context, r *reign, request string, data []by
 		return answer{}, model.Errorf(model.Unavailable, "the leader has too much to do")
 	}
 	decided := make(chan state.Outcome, 1)
-	m.wg.Go(func() {
-		defer func() { <-m.proposals }()
-		defer done()
+	ended := func() { done(); <-m.proposals }
+	if !m.spawn(func() {
+		defer ended()
 		told := m.fsm.expect(request)
 		defer m.fsm.forget(request, told)
 		// Raft's future is not waited for: it may never be resolved when raft
@@ -246,7 +246,10 @@ func (m *Record) commit(ctx context.Context, r *reign, request string, data []by
 		case <-r.ctx.Done():
 		case <-m.fsm.failed:
 		}
-	})
+	}) {
+		ended()
+		return answer{}, m.stopped()
+	}
 	select {
 	case out := <-decided:
 		return answer{Index: out.Index}, nil

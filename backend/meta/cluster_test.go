@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
+	"os"
 	"path/filepath"
 	"testing"
 	"testing/synctest"
@@ -19,6 +21,11 @@ import (
 	"drystone.example/drystone/backend/wire"
 	"drystone.example/drystone/backend/wire/wiretest"
 )
+
+func TestMain(m *testing.M) {
+	slog.SetLogLoggerLevel(slog.LevelError) // faults are what these tests are about
+	os.Exit(m.Run())
+}
 
 // A cluster is a number of nodes in one bubble, with the real raft, the real
 // wire and the real record, on a network in memory.
@@ -141,7 +148,7 @@ func (n *node) stop() {
 	}
 	n.c.net.Kill(n.name)
 	n.cancel()
-	if err := <-n.ran; !errors.Is(err, context.Canceled) {
+	if err := <-n.ran; !errors.Is(err, context.Canceled) && !errors.Is(err, net.ErrClosed) {
 		n.c.t.Errorf("wire of %s: %v", n.name, err)
 	}
 	if err := n.Close(); err != nil {

@@ -96,7 +96,7 @@ func (m *Record) watchLeadership() {
 			turn := m.lead.next()
 			if leads {
 				m.grants.begin()
-				m.wg.Go(func() { m.enthrone(turn) })
+				m.spawn(func() { m.enthrone(turn) })
 			} else {
 				m.lead.set(nil, turn)
 			}

@@ -107,7 +107,9 @@ func (m *Record) changeServers(ctx context.Context, change func() raft.IndexFutu
 		return nil
 	}
 	v := m.store.View()
-	m.wg.Go(func() { change() }) // its future may never be resolved; see commit
+	if !m.spawn(func() { change() }) { // its future may never be resolved; see commit
+		return m.stopped()
+	}
 	for {
 		if done(m.fsm.configured()) {
 			return nil

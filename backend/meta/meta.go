@@ -70,9 +70,12 @@ type Record struct {
 
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
-	wg     sync.WaitGroup
 	close  sync.Once
 	err    error // of the close
+
+	mu     sync.Mutex // guards closed, and that wg grows
+	closed bool
+	wg     sync.WaitGroup // everything that was spawned
 }
 
 // Open opens this node's part, or makes an empty one that waits to be
@@ -107,9 +110,9 @@ func Open(ctx context.Context, cfg Config) (*Record, error) {
 		return nil, errors.Join(err, m.log.Close(), m.store.Close())
 	}
 	m.handle()
-	m.wg.Go(m.watchLeadership)
-	m.wg.Go(m.keepLease)
-	m.wg.Go(m.rememberPeers)
+	m.spawn(m.watchLeadership)
+	m.spawn(m.keepLease)
+	m.spawn(m.rememberPeers)
 	return m, nil
 }
 
@@ -117,6 +120,9 @@ func Open(ctx context.Context, cfg Config) (*Record, error) {
 // transport is closed before or after, by its owner.
 func (m *Record) Close() error {
 	m.close.Do(func() {
+		m.mu.Lock()
+		m.closed = true
+		m.mu.Unlock()
 		m.cancel()
 		down := m.raft.Shutdown()
 		m.log.Release()
@@ -126,6 +132,17 @@ func (m *Record) Close() error {
 		m.err = errors.Join(m.err, m.log.Close(), m.store.Close())
 	})
 	return m.err
+}
+
+// spawn runs f in a goroutine that Close waits for, or returns false if it is too
+// late for that.
+func (m *Record) spawn(f func()) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.closed {
+		m.wg.Go(f)
+	}
+	return !m.closed
 }
 
 // Failed is closed when this node cannot take part any more: it does not know a

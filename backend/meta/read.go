@@ -98,10 +98,13 @@ func (r *rounds) join(ctx context.Context) (uint64, error) {
 	}
 	mine := r.next
 	if !r.running {
-		r.running = true
-		r.m.wg.Go(r.run)
+		r.running = r.m.spawn(r.run)
 	}
+	running := r.running
 	r.mu.Unlock()
+	if !running {
+		return 0, r.m.stopped()
+	}
 	select {
 	case <-mine.done:
 		return mine.index, mine.err

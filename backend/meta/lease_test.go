@@ -1,0 +1,311 @@
+package meta
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"drystone.example/drystone/backend/meta/command"
+	"drystone.example/drystone/backend/model"
+)
+
+// leased waits until every node that runs has a lease.
+func (c *cluster) leased() {
+	c.t.Helper()
+	for _, n := range c.others(nil) {
+		if err := n.Lease().Wait(c.t.Context()); err != nil {
+			c.t.Fatalf("lease of %s: %v", n.name, err)
+		}
+	}
+}
+
+// A node that is cut off stops before its lease was to end, counted from when it
+// last asked, and the leader waits until its guests are dead as well.
+func TestLeaseEndsAtTheHolderFirst(t *testing.T) {
+	bubble(t, 3, func(t *testing.T, c *cluster) {
+		lead := c.leader()
+		n := c.others(lead)[0]
+		c.leased()
+		time.Sleep(20 * time.Second)
+		if !n.Lease().Valid() {
+			t.Fatal("a healthy node lost its lease")
+		}
+		cut := time.Now()
+		c.isolate(n)
+		if err := n.Lease().Lost(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		lost := time.Since(cut)
+		if lost > LeaseTime {
+			t.Errorf("the node served %v after it was cut off, want at most %v", lost, LeaseTime)
+		}
+		for {
+			s, err := lead.LeaseState(n.id)
+			if err != nil {
+				t.Fatalf("LeaseState: %v", err)
+			}
+			if s.Expired {
+				break
+			}
+			time.Sleep(s.Left)
+		}
+		waited := time.Since(cut)
+		if waited < lost+LeaseKill || waited > leaseWait {
+			t.Errorf("the leader waited %v, the node served %v; want %v between, and %v at most",
+				waited, lost, LeaseKill, leaseWait)
+		}
+		c.heal(n)
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		if err := n.Lease().Wait(ctx); err != nil {
+			t.Errorf("the node that came back got no lease: %v", err)
+		}
+		if s, err := lead.LeaseState(n.id); err != nil || s.Expired {
+			t.Errorf("LeaseState of the node that came back: %+v, %v", s, err)
+		}
+	})
+}
+
+// A leader that lost its majority gives no lease, not even to itself; the next
+// one counts every lease from when it began to lead.
+func TestLeaseAcrossLeaders(t *testing.T) {
+	bubble(t, 3, func(t *testing.T, c *cluster) {
+		old := c.leader()
+		c.leased()
+		cut := time.Now()
+		c.isolate(old)
+		if _, err := old.grant(t.Context(), old.id); model.CodeOf(err) != model.Unavailable {
+			t.Errorf("the isolated leader gave itself a lease: %v", err)
+		}
+		var next *node
+		for next == nil {
+			for _, n := range c.others(old) {
+				if n.IsLeader() {
+					next = n
+				}
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		led := time.Now()
+		for _, n := range c.nodes {
+			s, err := next.LeaseState(n.id)
+			if err != nil || s.Expired || s.Left < leaseWait-time.Second {
+				t.Errorf("a new leader says of %s: %+v, %v", n.name, s, err)
+			}
+		}
+		if err := old.Lease().Lost(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if lost := time.Since(cut); lost > LeaseTime {
+			t.Errorf("the old leader's node served for %v", lost)
+		}
+		if _, err := old.LeaseState(next.id); model.CodeOf(err) != model.Unavailable {
+			t.Errorf("the old leader still judges leases: %v", err)
+		}
+		for {
+			s, err := next.LeaseState(old.id)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if s.Expired {
+				break
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		if waited := time.Since(led); waited < leaseWait-100*time.Millisecond {
+			t.Errorf("the new leader waited %v, want %v", waited, leaseWait)
+		}
+		if !next.Lease().Valid() {
+			t.Error("the new leader's own node has no lease")
+		}
+	})
+}
+
+// A volume goes to another node only when its holder released it or has no
+// lease; to the holder itself at any time.
+func TestAcquireWaitsForLease(t *testing.T) {
+	bubble(t, 3, func(t *testing.T, c *cluster) {
+		lead := c.leader()
+		holder, other := c.others(lead)[0], c.others(lead)[1]
+		vol := c.volume(lead)
+		c.leased()
+		acquire := func(n *node) error {
+			v, err := n.View(t.Context())
+			if err != nil {
+				return err
+			}
+			now, err := v.Volume(vol.ID)
+			if err != nil {
+				return err
+			}
+			_, err = n.Apply(t.Context(), model.System, command.VolumeAcquire{Volume: vol.ID, Node: n.id,
+				Purpose: model.ForExport, Generation: now.Generation, Revision: now.Revision})
+			return err
+		}
+		if err := acquire(holder); err != nil {
+			t.Fatalf("acquire a free volume: %v", err)
+		}
+		if err := acquire(other); model.CodeOf(err) != model.Unavailable {
+			t.Errorf("another node took a volume that is held: %v", err)
+		}
+		holder.stop()
+		holder.start()
+		if err := acquire(holder); err != nil {
+			t.Errorf("the holder after a restart: %v", err)
+		}
+		v := c.must(holder, command.VolumeRelease{Volume: vol.ID, Node: holder.id, Generation: 2})
+		if v, ok := v.(model.Volume); !ok || v.Holder != 0 {
+			t.Errorf("released, it is %+v", v)
+		}
+		if err := acquire(other); err != nil {
+			t.Errorf("acquire a volume that was released: %v", err)
+		}
+		other.stop()
+		died := time.Now()
+		for acquire(holder) != nil {
+			time.Sleep(100 * time.Millisecond)
+		}
+		if took := time.Since(died); took < LeaseTime+LeaseKill-LeaseRenew || took > leaseWait+time.Second {
+			t.Errorf("the volume of a dead node was taken after %v", took)
+		}
+	})
+}
+
+// A machine is not placed elsewhere while it may still be running, and a node is
+// not declared lost while it may still be serving.
+func TestPlaceWaitsForLease(t *testing.T) {
+	bubble(t, 3, func(t *testing.T, c *cluster) {
+		lead := c.leader()
+		host, other := c.others(lead)[0], c.others(lead)[1]
+		vol := c.volume(lead)
+		c.leased()
+		id := model.NewID[model.VMID]()
+		c.must(lead, command.VMCreate{ID: id, Name: "web", CPUs: 1, Memory: 64 << 20, Disks: []model.VMDisk{{Volume: vol.ID}}})
+		c.must(lead, command.VMPower{VM: id, Power: model.PowerOn, Node: host.id})
+		place := command.VMPlace{VM: id, Node: other.id, Expected: host.id}
+		code := func(cmd command.Command) model.Code {
+			_, err := lead.Apply(t.Context(), model.System, cmd)
+			return model.CodeOf(err)
+		}
+		if got := code(place); got != model.Unavailable {
+			t.Errorf("placing a machine that may be starting: %q", got)
+		}
+		if got := code(command.NodeRemove{Node: host.id, Lost: true}); got != model.Unavailable {
+			t.Errorf("declaring a live node lost: %q", got)
+		}
+		c.must(host, command.VMReport{VM: id, Node: host.id, State: model.VMStopped})
+		c.must(lead, place)
+		back := command.VMPlace{VM: id, Node: host.id, Expected: other.id}
+		c.must(other, command.VMReport{VM: id, Node: other.id, State: model.VMRunning})
+		if got := code(back); got != model.Unavailable {
+			t.Errorf("placing a machine that runs: %q", got)
+		}
+		other.stop()
+		time.Sleep(leaseWait)
+		c.must(lead, back)
+		c.must(lead, command.NodeRemove{Node: other.id, Lost: true})
+	})
+}
+
+// While a node's volume is being taken over, the node gets no lease: else it
+// could serve from what it had, unaware.
+func TestNoLeaseDuringTakeover(t *testing.T) {
+	now := time.Duration(0)
+	g := newGrants(func() time.Duration { return now })
+	g.begin()
+	if _, left := g.takeover(1); left != leaseWait {
+		t.Errorf("right after the beginning %v is left, want %v", left, leaseWait)
+	}
+	now += leaseWait
+	done, left := g.takeover(1)
+	if left != 0 {
+		t.Fatalf("%v is left after %v", left, leaseWait)
+	}
+	again, left := g.takeover(1)
+	if left != 0 {
+		t.Fatalf("a second takeover: %v is left", left)
+	}
+	if g.give(1) {
+		t.Error("a lease was given during a takeover")
+	}
+	if !g.give(2) {
+		t.Error("another node got no lease")
+	}
+	done()
+	if g.give(1) {
+		t.Error("a lease was given during the second takeover")
+	}
+	again()
+	if !g.give(1) {
+		t.Error("no lease was given after the takeovers")
+	}
+	if _, left := g.takeover(1); left != leaseWait {
+		t.Errorf("right after a lease %v is left, want %v", left, leaseWait)
+	}
+}
+
+// A node speaks for itself only, but the leader's loops speak for all.
+func TestSpeaksForItself(t *testing.T) {
+	bubble(t, 3, func(t *testing.T, c *cluster) {
+		lead := c.leader()
+		mine, other := c.others(lead)[0], c.others(lead)[1]
+		vol := c.volume(mine) // its disks too
+		v, err := lead.View(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		disk := v.Disks()[0].ID
+		id := model.NewID[model.VMID]()
+		c.must(lead, command.VMCreate{ID: id, Name: "web", CPUs: 1, Memory: 64 << 20, Disks: []model.VMDisk{{Volume: vol.ID}}})
+		c.must(lead, command.VMPower{VM: id, Power: model.PowerOn, Node: mine.id})
+		c.must(mine, command.VolumeAcquire{Volume: vol.ID, Node: mine.id, Purpose: model.ForGuest, Revision: 1})
+		tests := []command.Command{
+			command.VMReport{VM: id, Node: mine.id, State: model.VMStopped},
+			command.VolumeAcquire{Volume: vol.ID, Node: mine.id, Purpose: model.ForGuest, Generation: 1, Revision: 2},
+			command.VolumeMembers{Volume: vol.ID, Generation: 1, Revision: 2,
+				Changes: []model.MemberChange{{Disk: disk, State: model.Stale}}},
+			command.DiskUpdate{Disk: disk, State: model.DiskFailed},
+			command.DiskAdd{Disk: model.Disk{ID: 5, Node: mine.id, Path: "/x", Size: 1}},
+			command.VolumeRelease{Volume: vol.ID, Node: mine.id, Generation: 1},
+		}
+		for _, cmd := range tests {
+			if _, err := other.Apply(t.Context(), model.System, cmd); model.CodeOf(err) != model.Denied {
+				t.Errorf("%s for another node: %v", cmd.Kind(), err)
+			}
+		}
+		c.must(lead, tests[0])
+		c.must(mine, tests[3])
+	})
+}
+
+// A lease can be waited for, and its end too; waits end with their context.
+func TestLeaseWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		l := newLease(func() time.Duration { return time.Since(began) })
+		if l.Valid() {
+			t.Error("a new lease is valid")
+		}
+		short, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := l.Wait(short); err == nil {
+			t.Error("Wait returned without a lease")
+		}
+		if err := l.Lost(t.Context()); err != nil {
+			t.Errorf("Lost: %v", err)
+		}
+		go func() {
+			time.Sleep(time.Second)
+			l.extend(5 * time.Second)
+			time.Sleep(time.Second)
+			l.extend(4 * time.Second) // never shorter
+		}()
+		if err := l.Wait(t.Context()); err != nil || time.Since(began) != 2*time.Second {
+			t.Errorf("Wait: %v after %v", err, time.Since(began))
+		}
+		if err := l.Lost(t.Context()); err != nil || time.Since(began) != 5*time.Second {
+			t.Errorf("Lost: %v after %v", err, time.Since(began))
+		}
+	})
+}
