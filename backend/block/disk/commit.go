@@ -440,6 +440,10 @@ func (d *Disk) installRecord(r *record, buf *iobuf.Buffer) {
 			delete(d.refs, r.ver.place)
 		}
 		d.dirtyRefs[r.ver.place] = struct{}{}
+	case recSettled:
+		row := d.rowOf(r.vol)
+		row.dirty = true
+		row.uncertain.drop(r.column)
 	}
 }
 
@@ -499,9 +503,7 @@ func (d *Disk) installGone(r *record) {
 		}
 		delete(d.damaged, damageKey{r.vol, mk})
 	}
-	if r.op.IsZero() {
-		row.uncertain.drop(mk)
-	} else {
+	if !r.op.IsZero() {
 		row.uncertain.add(mk, r.op)
 	}
 }

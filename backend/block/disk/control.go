@@ -86,7 +86,7 @@ func (d *Disk) List(ctx context.Context, l List) (Listing, error) {
 	defer d.exit()
 	d.mu.Lock()
 	r := d.rows[l.Volume]
-	fenced := r == nil || r.state.generation != l.Generation
+	fenced := l.Generation == 0 || r == nil || r.state.generation != l.Generation
 	d.mu.Unlock()
 	if fenced {
 		return Listing{}, model.Errorf(model.Fenced,
@@ -250,10 +250,18 @@ func (d *Disk) drop(ctx context.Context, vol model.VolumeID, column uint32,
 			found.Versions = found.Versions[n:]
 		}
 		if found.Done {
-			return nil
+			break
 		}
 		l.From = found.Next
 	}
+	const size = 16
+	return d.do(size, func(b *batch) error {
+		err := allowed(d.stateOf(b, vol))
+		if err == nil {
+			b.add(record{kind: recSettled, pageKey: pageKey{vol: vol, column: column}})
+		}
+		return err
+	})
 }
 
 func (d *Disk) dropVersions(vol model.VolumeID, column uint32, vs []Version,
@@ -274,7 +282,7 @@ func (d *Disk) dropVersions(vol model.VolumeID, column uint32, vs []Version,
 	}
 	const size = 40 + 12 // of a record and a count
 	return d.do(len(vs)*size, func(b *batch) error {
-		if err := allowed(b.state(d.rowOf(vol))); err != nil {
+		if err := allowed(d.stateOf(b, vol)); err != nil {
 			return err
 		}
 		for _, v := range vs {
@@ -282,6 +290,15 @@ func (d *Disk) dropVersions(vol model.VolumeID, column uint32, vs []Version,
 		}
 		return nil
 	})
+}
+
+// stateOf returns the state of a volume's row as of here in the batch; zero if
+// there is none.
+func (d *Disk) stateOf(b *batch, vol model.VolumeID) rowState {
+	if r := d.rows[vol]; r != nil {
+		return b.state(r)
+	}
+	return rowState{}
 }
 
 // DropVolume frees everything of a deleted volume and forgets its promise; without
@@ -293,8 +310,8 @@ func (d *Disk) DropVolume(ctx context.Context, vol model.VolumeID) error {
 	defer d.exit()
 	// First the promise: nothing can be written any more after that.
 	err := d.do(12, func(b *batch) error {
-		if r := d.rowOf(vol); b.state(r) != (rowState{}) {
-			b.setState(r, rowState{}) // that is: none
+		if d.stateOf(b, vol) != (rowState{}) {
+			b.setState(d.rowOf(vol), rowState{}) // that is: none
 		}
 		return nil
 	})

@@ -140,7 +140,7 @@ func (d *Disk) checkpoint() error {
 	d.journal.tail = head
 	d.pages.evict()
 	d.counters.checkpoints.Add(1)
-	d.work.Signal()
+	d.work.Broadcast()
 	return nil
 }
 

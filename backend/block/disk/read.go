@@ -226,7 +226,7 @@ func (d *Disk) tryPlan(parts []pageRead, vol model.VolumeID, gen model.Generatio
 		return nil, err
 	}
 	if vol != 0 {
-		if r := d.rows[vol]; r == nil || r.state.generation != gen {
+		if r := d.rows[vol]; gen == 0 || r == nil || r.state.generation != gen {
 			return nil, model.Errorf(model.Fenced, "volume %s is not promised to generation %d", vol, gen)
 		}
 	}

@@ -38,6 +38,7 @@ const (
 	recRow     recordKind = 3 // state of a volume's row
 	recRowGone recordKind = 4 // the volume has no row, and no promise
 	recRefs    recordKind = 5 // how many versions share a place; one or none: nobody
+	recSettled recordKind = 6 // nothing of a column is uncertain: it was dropped
 )
 
 // A record is absolute: it says how things are after it, so that applying it
@@ -104,6 +105,8 @@ func (r *record) size() int {
 		return 12
 	case recRefs:
 		return 12
+	case recSettled:
+		return 16
 	default:
 		return 0
 	}
@@ -145,6 +148,10 @@ func (r *record) encode(b []byte) int {
 		le.PutUint16(b[2:], 0)
 		le.PutUint32(b[4:], uint32(r.ver.place))
 		le.PutUint32(b[8:], r.refs)
+	case recSettled:
+		le.PutUint16(b[2:], 0)
+		le.PutUint32(b[4:], r.column)
+		le.PutUint64(b[8:], uint64(r.vol))
 	}
 	return r.size()
 }
@@ -162,7 +169,7 @@ func decodeRecord(b []byte) (r record, size int, err error) {
 			return r, 0, errBadBatch
 		}
 		r.ver.mask = le.Uint16(b[28:])
-	case recGone, recRow, recRowGone, recRefs:
+	case recGone, recRow, recRowGone, recRefs, recSettled:
 	default:
 		return r, 0, errBadBatch
 	}
@@ -179,10 +186,13 @@ func decodeRecord(b []byte) (r record, size int, err error) {
 	case recRefs:
 		r.ver.place, r.refs = place(le.Uint32(b[4:])), le.Uint32(b[8:])
 		return r, size, nil
-	case recVersion, recGone:
+	case recVersion, recGone, recSettled:
 	}
 	r.column = le.Uint32(b[4:])
 	r.vol = model.VolumeID(le.Uint64(b[8:]))
+	if r.kind == recSettled {
+		return r, size, nil
+	}
 	r.page = le.Uint32(b[16:])
 	r.ver.epoch = model.Epoch(le.Uint32(b[20:]))
 	if r.kind == recGone {

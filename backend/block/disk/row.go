@@ -1,6 +1,7 @@
 package disk
 
 import (
+	"maps"
 	"slices"
 
 	"drystone.example/drystone/backend/model"
@@ -94,8 +95,10 @@ func (u *uncertain) load(ops []uncertainOp) {
 	}
 }
 
-// drop forgets a version that was dropped.
-func (u *uncertain) drop(k madeKey) { delete(u.made, k) }
+// drop forgets what was made in a column.
+func (u *uncertain) drop(column uint32) {
+	maps.DeleteFunc(u.made, func(k madeKey, _ model.Stamp) bool { return k.column == column })
+}
 
 // keys returns what is uncertain in order of column, page and epoch.
 func (u *uncertain) keys() []madeKey {

@@ -7,8 +7,6 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
-
-	"drystone.example/drystone/backend/uring"
 )
 
 // An area holds blocks of 4 KiB by their number. A block's bytes are never changed
@@ -201,7 +199,3 @@ func (a *area) rot(rng *rand.Rand, from int64, n int) int {
 	}
 	return n
 }
-
-var _ interface {
-	Do(*uring.Request) error
-} = (*port)(nil)

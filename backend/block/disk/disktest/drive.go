@@ -45,10 +45,10 @@ type Drive struct {
 	area *area
 	fs   *vfs.MemFS
 
-	// Delay is how long each request takes; Fault is asked before each and may fail
-	// or bend it. Both may be changed between requests by SetDelay and SetFault.
 	delay time.Duration
 	fault func(*Request) error
+
+	asking sync.Mutex // one question to the fault at a time
 }
 
 // A Request is what a Fault may look at and change.
@@ -96,8 +96,9 @@ func (v *Drive) SetDelay(d time.Duration) {
 	v.delay = d
 }
 
-// SetFault sets what is asked before each request from now on; nil: nothing. It is
-// called by many goroutines, one at a time.
+// SetFault sets what is asked before each request from now on; nil: nothing. It may
+// fail the request, bend it, or look at the drive, also by Clone. It is called by
+// many goroutines, one at a time.
 func (v *Drive) SetFault(f func(*Request) error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -199,13 +200,14 @@ func sleep(d time.Duration) {
 // ask lets the fault have its say.
 func (v *Drive) ask(r *Request) (time.Duration, error) {
 	v.mu.Lock()
-	defer v.mu.Unlock()
-	if v.fault != nil {
-		if err := v.fault(r); err != nil {
-			return 0, err
-		}
+	fault, delay := v.fault, v.delay
+	v.mu.Unlock()
+	if fault == nil {
+		return delay, nil
 	}
-	return v.delay, nil
+	v.asking.Lock()
+	defer v.asking.Unlock()
+	return delay, fault(r)
 }
 
 // A faultFS asks the drive's fault before what the page map writes and syncs.
