@@ -24,8 +24,11 @@ const (
 	featureVersion1    = 1 << 32
 )
 
-// Protocol features, as bits. Post-copy (8) is missing on purpose: touching
-// guest memory would then wait for another machine.
+// Protocol features, as bits. Two are missing on purpose. With post-copy (8),
+// touching guest memory would wait for another machine. With memory slots (15),
+// QEMU sends each region once per handshake, so that a process that replaces
+// another while the guest is stopped would never hear of the guest's memory; the
+// price is that a guest has eight regions at most.
 const (
 	protocolMQ         = 1 << 0
 	protocolLog        = 1 << 1
@@ -33,10 +36,9 @@ const (
 	protocolBackendReq = 1 << 5
 	protocolConfig     = 1 << 9
 	protocolInflight   = 1 << 12
-	protocolMemSlots   = 1 << 15
 
 	protocolOffered = protocolMQ | protocolLog | protocolReplyAck | protocolBackendReq |
-		protocolConfig | protocolInflight | protocolMemSlots
+		protocolConfig | protocolInflight
 )
 
 // features are what the Server offers to the guest.

@@ -8,29 +8,16 @@ import (
 	"drystone.example/drystone/backend/model"
 )
 
-// setMemory adds, removes or replaces the guest's memory.
+// setMemory says what the guest's memory is, now and until it is said again.
 func (s *session) setMemory(m *message) error {
-	if m.kind == setMemTable {
-		regions, err := decodeTable(m.body)
-		if err != nil {
-			return err
-		}
-		if len(m.files) != len(regions) {
-			return model.Errorf(model.Invalid, "%d files for %d regions", len(m.files), len(regions))
-		}
-		return s.mem.replace(regions, m.files)
-	}
-	r, err := decodeSlot(m.body)
+	regions, err := decodeTable(m.body)
 	if err != nil {
 		return err
 	}
-	if m.kind == remMemReg {
-		return s.mem.remove(r)
+	if len(m.files) != len(regions) {
+		return model.Errorf(model.Invalid, "%d files for %d regions", len(m.files), len(regions))
 	}
-	if len(m.files) != 1 {
-		return model.Errorf(model.Invalid, "%d files for a region", len(m.files))
-	}
-	return s.mem.add(r, m.files[0]) // the mapping outlives the file
+	return s.mem.replace(regions, m.files) // the mappings outlive the files
 }
 
 // setLogBase takes the dirty log over. QEMU waits for the answer.

@@ -15,9 +15,6 @@ import (
 	"drystone.example/drystone/backend/model"
 )
 
-// regionsMax is how many memory regions QEMU may add.
-const regionsMax = 512
-
 // logPage is what one bit of the dirty log stands for.
 const logPage = 4096
 
@@ -72,23 +69,6 @@ func caught(err *error, old bool) {
 	}
 }
 
-// add maps one more region.
-func (m *memory) add(r region, fd int) error {
-	added, err := mapRegion(r, fd)
-	if err != nil {
-		return err
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	grown, err := insert(m.regions, added)
-	if err != nil {
-		return errors.Join(err, unix.Munmap(added.data))
-	}
-	m.regions = grown
-	m.version++
-	return nil
-}
-
 // mapRegion maps a region that no other is compared with yet.
 func mapRegion(r region, fd int) (mapping, error) {
 	if err := r.check(); err != nil {
@@ -108,25 +88,8 @@ func insert(regions []mapping, added mapping) ([]mapping, error) {
 			return nil, model.Errorf(model.Invalid, "memory regions that overlap")
 		}
 	}
-	if len(regions) >= regionsMax {
-		return nil, model.Errorf(model.Invalid, "more than %d memory regions", regionsMax)
-	}
 	at, _ := slices.BinarySearchFunc(regions, added.guest, byGuest)
 	return slices.Insert(regions, at, added), nil
-}
-
-// remove unmaps the region that is like r. When it returns nobody touches it.
-func (m *memory) remove(r region) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	at, ok := slices.BinarySearchFunc(m.regions, r.guest, byGuest)
-	if !ok || m.regions[at].size != r.size || m.regions[at].user != r.user {
-		return model.Errorf(model.NotFound, "no such memory region")
-	}
-	data := m.regions[at].data
-	m.regions = slices.Delete(m.regions, at, at+1)
-	m.version++
-	return unix.Munmap(data)
 }
 
 // replace puts other regions in the place of all. A running ring sees the old

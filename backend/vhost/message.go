@@ -42,9 +42,6 @@ const (
 	setConfig           kind = 25
 	getInflightFD       kind = 31
 	setInflightFD       kind = 32
-	getMaxMemSlots      kind = 36
-	addMemReg           kind = 37
-	remMemReg           kind = 38
 )
 
 // configChanged is the one message that we send of our own accord.
@@ -211,14 +208,6 @@ func decodeRegion(b []byte) region {
 		guest: le.Uint64(b), size: le.Uint64(b[8:]), user: le.Uint64(b[16:]),
 		offset: le.Uint64(b[24:]),
 	}
-}
-
-// decodeSlot reads the region of ADD_MEM_REG and REM_MEM_REG.
-func decodeSlot(b []byte) (region, error) {
-	if len(b) != 8+regionSize {
-		return region{}, errBody
-	}
-	return decodeRegion(b[8:]), nil
 }
 
 // decodeTable reads the regions of SET_MEM_TABLE.

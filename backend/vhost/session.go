@@ -169,11 +169,11 @@ func (s *session) answer(m *message) error {
 func mustReply(k kind) bool {
 	switch k {
 	case getFeatures, getProtocolFeatures, getVringBase, getQueueNum, getConfig, getInflightFD,
-		getMaxMemSlots, setLogBase:
+		setLogBase:
 		return true
 	case setFeatures, setOwner, resetOwner, setMemTable, setLogFD, setVringNum, setVringAddr,
 		setVringBase, setVringKick, setVringCall, setVringErr, setProtocolFeatures,
-		setVringEnable, setBackendReqFD, setConfig, setInflightFD, addMemReg, remMemReg:
+		setVringEnable, setBackendReqFD, setConfig, setInflightFD:
 	}
 	return false
 }
@@ -209,15 +209,13 @@ func (s *session) handle(m *message) (body []byte, err error) {
 		return nil, s.setProtocolFeatures(m.body)
 	case getQueueNum:
 		return u64(uint64(s.srv.cfg.Queues)), nil
-	case getMaxMemSlots:
-		return u64(regionsMax), nil
 	case setOwner, resetOwner, setLogFD: // nothing is to be done
 		return nil, nil
 	case getConfig:
 		return s.getConfig(m.body)
 	case setConfig:
 		return nil, s.setConfig(m.body)
-	case setMemTable, addMemReg, remMemReg:
+	case setMemTable:
 		return nil, s.setMemory(m)
 	case setLogBase:
 		return s.setLogBase(m)
