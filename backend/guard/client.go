@@ -228,15 +228,16 @@ func Spawn(ctx context.Context, socket, logPath string, args ...string) error {
 	ctx, cancel := context.WithTimeout(ctx, spawnWait)
 	defer cancel()
 	c := NewClient(socket)
-	defer c.Close()
+	defer func() { _ = c.Close() }()
 	if _, err := c.Status(ctx); err == nil {
 		return nil
 	}
+	//nolint:gosec // the caller's own file
 	log, err := os.OpenFile(logPath, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return fmt.Errorf("start guard: %w", err)
 	}
-	defer log.Close()
+	defer func() { _ = log.Close() }()
 	// setsid forks, so the guard is nobody's child to wait for.
 	//nolint:gosec // the caller's own program
 	cmd := exec.CommandContext(ctx, "setsid", append([]string{"--fork"}, args...)...)

@@ -87,7 +87,7 @@ func Run(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return fmt.Errorf("guard: %w", err)
 	}
-	defer lock.Close()
+	defer func() { _ = lock.Close() }()
 	mem, deadline, err := openMemory(beside(cfg.Socket, "guard.state"))
 	if err != nil {
 		return fmt.Errorf("guard: %w", err)
@@ -131,7 +131,7 @@ func takeOver(ctx context.Context, socket string) (Status, *os.File, error) {
 	ctx, cancel := context.WithTimeout(ctx, takeOverWait)
 	defer cancel()
 	path := beside(socket, "guard.lock")
-	lock, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	lock, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600) //nolint:gosec // the node's own
 	if err != nil {
 		return Status{}, nil, fmt.Errorf("open lock: %w", err)
 	}

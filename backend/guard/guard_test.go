@@ -37,7 +37,7 @@ func TestMain(m *testing.M) {
 		}
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
+			os.Exit(1) //nolint:forbidigo // this is the guard's main
 		}
 		return
 	}
@@ -60,7 +60,7 @@ type fixture struct {
 
 func newFixture(t *testing.T) *fixture {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "guard") // a short path, for the socket
+	dir, err := os.MkdirTemp("", "guard") //nolint:usetesting // a short path, for the socket
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -180,7 +180,10 @@ func killedBetween(t *testing.T, p *process, from Boottime) {
 		t.Errorf("the guest died %v too early", early)
 	}
 	exit, ok := errors.AsType[*exec.ExitError](p.err)
-	if !ok || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
+	if !ok {
+		t.Fatalf("the guest ended with %v, want killed", p.err)
+	}
+	if status, ok := exit.Sys().(syscall.WaitStatus); !ok || status.Signal() != syscall.SIGKILL {
 		t.Errorf("the guest ended with %v, want killed", p.err)
 	}
 }

@@ -74,7 +74,7 @@ func (s *server) serve(ctx context.Context, l *unixsock.Listener) error {
 		conn, err := l.AcceptUnix()
 		if err != nil {
 			if ctx.Err() != nil {
-				return nil //nolint:nilerr // the end was asked for
+				return nil
 			}
 			s.retire() // also those who are connected now
 			return errors.Join(fmt.Errorf("accept: %w", err), l.Close())
@@ -90,7 +90,7 @@ func (s *server) serve(ctx context.Context, l *unixsock.Listener) error {
 func (s *server) talk(ctx context.Context, conn *net.UnixConn) {
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	if cred, err := credentials(conn); err != nil ||
 		cred.Uid != 0 && int(cred.Uid) != os.Geteuid() {
 		return

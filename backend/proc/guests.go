@@ -61,7 +61,7 @@ func Guests(dir string) ([]Guest, error) {
 // dir. The code is NotFound if it is not running.
 func GuestOf(dir string, vm model.VMID) (Guest, error) {
 	name := GuestPrefix + vm.String()
-	b, err := os.ReadFile(filepath.Join(dir, name+".pid"))
+	b, err := os.ReadFile(filepath.Join(dir, name+".pid")) //nolint:gosec // libvirt's own
 	if errors.Is(err, os.ErrNotExist) {
 		return Guest{}, model.Errorf(model.NotFound, "machine %s is not running", vm)
 	}

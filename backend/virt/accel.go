@@ -56,7 +56,7 @@ func probe(ctx context.Context, a Accelerator) error {
 	if err != nil {
 		return fmt.Errorf("probe %s: %w", a, err)
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }()
 	firmware := filepath.Join(dir, "firmware")
 	if err := os.WriteFile(firmware, probeFirmware(), 0o600); err != nil {
 		return fmt.Errorf("probe %s: %w", a, err)

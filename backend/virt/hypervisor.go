@@ -23,7 +23,7 @@ const User = "libvirt-qemu"
 const (
 	quickWait    = 5 * time.Second
 	monitorWait  = 10 * time.Second
-	startWait    = 60 * time.Second
+	startWait    = 30 * time.Second
 	destroyWait  = 5 * time.Second
 	killWait     = 10 * time.Second
 	statsWait    = time.Second
@@ -130,6 +130,9 @@ func (h *Hypervisor) Start(ctx context.Context, d Domain) error {
 	if g, err := proc.GuestOf(h.pids, d.ID); err == nil {
 		return model.Errorf(model.Conflict, "machine %s runs already, as process %s", d.ID, g.ID)
 	}
+	if err := d.ready(); err != nil {
+		return text(err, "start machine %s", d.ID)
+	}
 	if err := h.makeFolder(d.ID); err != nil {
 		return text(err, "start machine %s", d.ID)
 	}
@@ -153,6 +156,17 @@ func (h *Hypervisor) Start(ctx context.Context, d Domain) error {
 		return fmt.Errorf("start machine %s: %w; and what came of it may be running: %w", d.ID, err, e)
 	}
 	return text(err, "start machine %s", d.ID)
+}
+
+// ready says which disk nothing serves. QEMU would wait for it, and libvirt for QEMU.
+func (d Domain) ready() error {
+	for i, disk := range d.Disks {
+		info, err := os.Stat(disk.Socket)
+		if err != nil || info.Mode().Type() != os.ModeSocket {
+			return model.Errorf(model.Unavailable, "nothing serves disk %d at %s", i, disk.Socket)
+		}
+	}
+	return nil
 }
 
 // Shutdown asks the guest to shut down, by its agent if it has one, else by the

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -72,7 +73,7 @@ func newNode(t *testing.T, name, uuid string) *node {
 	if err := libvirtd.Installed(); err != nil {
 		t.Fatal(err)
 	}
-	dir, err := os.MkdirTemp("", "drystone-"+name)
+	dir, err := os.MkdirTemp("", "drystone-"+name) //nolint:usetesting // QEMU's user passes
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -197,7 +198,7 @@ func wait(t *testing.T, limit time.Duration, what string, ok func() bool) {
 }
 
 // domain describes a machine that runs the demo guest on a disk.
-func (n *node) domain(name string, d *disk, append ...string) virt.Domain {
+func (n *node) domain(name string, d *disk, more ...string) virt.Domain {
 	n.t.Helper()
 	dir, err := image()
 	built.Lock()
@@ -212,12 +213,10 @@ func (n *node) domain(name string, d *disk, append ...string) virt.Domain {
 		Disks: []virt.Disk{{Socket: d.socket}},
 		Kernel: &virt.Kernel{
 			Path: filepath.Join(dir, "vmlinuz"), Initrd: filepath.Join(dir, "initrd.img"),
-			Append: strings.Join(slicesConcat(words, append), " "),
+			Append: strings.Join(slices.Concat(words, more), " "),
 		},
 	}
 }
-
-func slicesConcat(a, b []string) []string { return append(append([]string{}, a...), b...) }
 
 // progress is the last line the verifier in a guest printed.
 type progress struct{ verified, writes, reads, errors int }

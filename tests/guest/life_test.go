@@ -80,7 +80,7 @@ func testConsoles(t *testing.T, n *node, vm model.VMID) {
 	if err != nil {
 		t.Fatalf("DialDisplay: %v", err)
 	}
-	defer display.Close()
+	defer func() { _ = display.Close() }()
 	hello := make([]byte, 12)
 	if _, err := io.ReadFull(display, hello); err != nil || !bytes.HasPrefix(hello, []byte("RFB 003.")) {
 		t.Errorf("the display says %q, %v", hello, err)
@@ -89,7 +89,7 @@ func testConsoles(t *testing.T, n *node, vm model.VMID) {
 	if err != nil {
 		t.Fatalf("DialSerial: %v", err)
 	}
-	defer serial.Close()
+	defer func() { _ = serial.Close() }()
 	if err := serial.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
 		t.Fatal(err)
 	}

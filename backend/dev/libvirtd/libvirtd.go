@@ -160,11 +160,12 @@ func (p places) launch(ctx context.Context, name string, s state) (state, error)
 // daemon runs a program that puts itself into the background, and says which
 // process it became.
 func daemon(ctx context.Context, out, pidFile, program string, args ...string) (proc.ID, error) {
+	//nolint:gosec // the node's own file
 	log, err := os.OpenFile(out, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return proc.ID{}, fmt.Errorf("start %s: %w", filepath.Base(program), err)
 	}
-	defer log.Close()
+	defer func() { _ = log.Close() }()
 	//nolint:gosec // the program and the paths are ours
 	cmd := exec.CommandContext(ctx, program, append(args, "-d", "-p", pidFile)...)
 	cmd.Stdout, cmd.Stderr, cmd.Dir = log, log, "/"

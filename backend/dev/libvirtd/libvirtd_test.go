@@ -14,7 +14,7 @@ import (
 // in it when the test ends.
 func nodeFolder(t *testing.T) string {
 	t.Helper()
-	top, err := os.MkdirTemp("", "drystone-dev")
+	top, err := os.MkdirTemp("", "drystone-dev") //nolint:usetesting // guests' user passes
 	if err != nil {
 		t.Fatal(err)
 	}

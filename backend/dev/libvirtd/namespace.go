@@ -58,7 +58,7 @@ func enterNamespace(binds []bind, hostname string) error {
 
 // fromPIDFile says which process wrote a pid file, if it runs and is the program.
 func fromPIDFile(path, program string) (proc.ID, error) {
-	b, err := os.ReadFile(path)
+	b, err := os.ReadFile(path) //nolint:gosec // the node's own
 	if err != nil {
 		return proc.ID{}, fmt.Errorf("read pid file: %w", err)
 	}

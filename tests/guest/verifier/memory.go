@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"sync"
 )
@@ -101,7 +102,7 @@ func (m *memory) check(first int64, data []byte) []error {
 			s, _ := readStamp(sector)
 			err = fmt.Errorf("not what was written last: it holds %v", s)
 			if isZero(sector) {
-				err = fmt.Errorf("what was written is gone: it is all zero")
+				err = errors.New("what was written is gone: it is all zero")
 			}
 		}
 		errs = append(errs, fmt.Errorf("sector %d: %w", first+i, err))

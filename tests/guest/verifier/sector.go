@@ -54,7 +54,7 @@ func (s stamp) write(b []byte) uint32 {
 		x ^= x << 17
 		le.PutUint64(b[i:], x)
 	}
-	le.PutUint32(b[sumAt-4:], uint32(x)) //nolint:gosec // the low half is meant
+	le.PutUint32(b[sumAt-4:], uint32(x))
 	le.PutUint32(b[sumAt:], crc32.Checksum(b[:sumAt], castagnoli))
 	return sumOf(b)
 }

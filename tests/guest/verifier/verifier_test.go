@@ -85,6 +85,7 @@ type faultyDisk struct {
 	*disk
 	mu    sync.Mutex
 	count int
+	zeros bool // Zero lies, too
 	fault func(d *disk, p []byte, off int64) (int, error)
 }
 
@@ -97,6 +98,26 @@ func (f *faultyDisk) WriteAt(p []byte, off int64) (int, error) {
 		return f.fault(f.disk, p, off)
 	}
 	return f.disk.WriteAt(p, off)
+}
+
+func (f *faultyDisk) Zero(off, n int64) error {
+	if f.zeros {
+		return nil
+	}
+	return f.disk.Zero(off, n)
+}
+
+// A disk that says it zeroed, and did not, is seen.
+func TestZeroNotDone(t *testing.T) {
+	o := testOptions()
+	o.area = 1 << 20
+	_, d := testDisk(t, o.area)
+	good := func(d *disk, p []byte, off int64) (int, error) { return d.WriteAt(p, off) }
+	out, err := runFor(t, o, &faultyDisk{disk: d, zeros: true, fault: good},
+		func(v *verifier) bool { return v.errors.Load() > 0 })
+	if err == nil || !strings.Contains(out, "VERIFY ERROR read") {
+		t.Errorf("run = %v, want errors; it said:\n%s", err, out)
+	}
 }
 
 // Every way a disk can lose or damage an acknowledged write is seen.
