@@ -17,3 +17,16 @@ func Table() (lines []Line) {
 	}
 	return lines
 }
+
+// PublishMetrics makes and queues a frame of every topic, as each second does.
+func (s *Server) PublishMetrics() {
+	for _, t := range metricTopics {
+		s.live.publish(t)
+	}
+}
+
+// PublishEvent queues an event.
+func (s *Server) PublishEvent(objects ...string) { s.live.event(objects) }
+
+// Subscribers is how many clients have the events of the live stream.
+func (s *Server) Subscribers() int { return len(s.live.subscribers("events")) }

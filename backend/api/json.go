@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
 )
@@ -14,7 +15,7 @@ import (
 const maxDepth = 16
 
 // strictJSON is the one format of requests and answers. A request holds exactly
-// one value, no object has a member twice, and none is nested too deep; unknown
+// one value, no object has a member twice, none is nested too deep; unknown
 // members are refused by the schema of each request.
 func strictJSON() huma.Format {
 	return huma.Format{
@@ -66,6 +67,10 @@ func checkValue(d *json.Decoder, depth int) error {
 			}
 			if seen[name] {
 				return fmt.Errorf("%.40q is there twice", name)
+			}
+			// The decoder would take Name for name, and so take it twice.
+			if name != strings.ToLower(name) {
+				return fmt.Errorf("%.40q is not in lower case", name)
 			}
 			seen[name] = true
 		}
