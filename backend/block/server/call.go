@@ -4,7 +4,6 @@ import (
 	"context"
 	"io"
 	"math/bits"
-	"sync"
 	"time"
 
 	"drystone.example/drystone/backend/block/disk"
@@ -44,17 +43,21 @@ type call struct {
 	err       error
 }
 
-var calls = sync.Pool{New: func() any { return &call{ended: make(chan error, 1)} }}
-
+// newCall takes a call from the client's pool: a pool of the whole process would
+// carry channels from one bubble of a test into another.
 func newCall(r *Remote, k kind) *call {
-	c, _ := calls.Get().(*call)
+	c, ok := r.peer.client.calls.Get().(*call)
+	if !ok {
+		c = &call{ended: make(chan error, 1)}
+	}
 	c.remote, c.kind = r, k
 	return c
 }
 
 func (c *call) free() {
+	pool := &c.remote.peer.client.calls
 	*c = call{ended: c.ended}
-	calls.Put(c)
+	pool.Put(c)
 }
 
 // take enters the call into the books and gives it its number; peer.mu is held.

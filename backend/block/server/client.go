@@ -23,6 +23,7 @@ type Client struct {
 	ctx      context.Context //nolint:containedctx // ends with the client; its connections use it
 	cancel   context.CancelFunc
 	wg       sync.WaitGroup // connections; added to under mu
+	calls    sync.Pool
 
 	mu     sync.Mutex
 	closed bool

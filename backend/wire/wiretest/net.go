@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -24,6 +25,8 @@ type Net struct {
 	links     map[route]*link
 	conns     map[*conn]struct{}
 	ports     int
+
+	sent atomic.Int64
 }
 
 type route struct{ from, to string }
@@ -91,6 +94,9 @@ func (n *Net) Kill(name string) {
 		c.reset()
 	}
 }
+
+// Sent returns how many bytes all hosts have sent.
+func (n *Net) Sent() int64 { return n.sent.Load() }
 
 func (n *Net) link(from, to string) *link {
 	n.mu.Lock()
@@ -277,10 +283,14 @@ type conn struct {
 	in, out       *half
 }
 
-func (c *conn) Read(p []byte) (int, error)  { return c.in.read(p) }
-func (c *conn) Write(p []byte) (int, error) { return c.out.write(p) }
-func (c *conn) LocalAddr() net.Addr         { return c.local }
-func (c *conn) RemoteAddr() net.Addr        { return c.remote }
+func (c *conn) Read(p []byte) (int, error) { return c.in.read(p) }
+func (c *conn) Write(p []byte) (int, error) {
+	n, err := c.out.write(p)
+	c.net.sent.Add(int64(n))
+	return n, err
+}
+func (c *conn) LocalAddr() net.Addr  { return c.local }
+func (c *conn) RemoteAddr() net.Addr { return c.remote }
 
 func (c *conn) SetDeadline(t time.Time) error {
 	c.in.setDeadline(&c.in.readBy, t)
