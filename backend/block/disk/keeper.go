@@ -188,8 +188,7 @@ func (d *Disk) flushMap(head position) error {
 	return d.store.flush(d.failed)
 }
 
-// flush makes what was put durable. It gives up when failed is closed: pebble
-// repeats a flush that fails for ever.
+// flush makes what was put durable, unless failed is closed.
 func (s *store) flush(failed <-chan struct{}) error {
 	done, err := s.db.AsyncFlush()
 	if err != nil {
@@ -197,9 +196,14 @@ func (s *store) flush(failed <-chan struct{}) error {
 	}
 	select {
 	case <-done:
-		return nil
 	case <-failed:
 		return errFlush
+	}
+	select {
+	case <-failed: // what pebble was told since is not true
+		return errFlush
+	default:
+		return nil
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"math/bits"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -170,8 +171,16 @@ func FormatMedium(ctx context.Context, m Medium, o FormatOptions) (model.DiskID,
 func formatMap(m Medium, s *superblock) error {
 	stop := make(chan struct{})
 	failed := make(chan struct{})
+	var once sync.Once
+	var why error
 	st, err := openStore(m.FS, m.Dir, storeEvents{
-		failed: func(error) { close(failed) }, stopped: stop, log: slog.New(slog.DiscardHandler),
+		failed: func(err error) {
+			once.Do(func() {
+				why = err
+				close(failed)
+			})
+		},
+		stopped: stop, log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		return err
@@ -188,7 +197,12 @@ func formatMap(m Medium, s *superblock) error {
 	if err := errors.Join(err, st.close()); err != nil {
 		return fmt.Errorf("make map: %w", err)
 	}
-	return nil
+	select {
+	case <-failed:
+		return fmt.Errorf("make map: %w", why)
+	default:
+		return nil
+	}
 }
 
 // OpenMedium is Open on a medium of the caller's. The disk owns it from then on,
@@ -198,7 +212,10 @@ func OpenMedium(ctx context.Context, m Medium, o Options) (*Disk, error) {
 	if err != nil {
 		return nil, errors.Join(err, m.Area.Close())
 	}
-	if err = d.recover(ctx); err != nil {
+	if err = d.recover(ctx); err == nil {
+		err = d.Err() // of the map, while it was opened
+	}
+	if err != nil {
 		close(d.stop)
 		return nil, errors.Join(err, d.store.close(), m.Area.Close())
 	}

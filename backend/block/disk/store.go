@@ -13,6 +13,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"drystone.example/drystone/backend/model"
+	"drystone.example/drystone/backend/must"
 )
 
 // The tables of the map, by the first byte of the key.
@@ -54,7 +55,7 @@ const (
 func openStore(fs vfs.FS, dir string, ev storeEvents) (*store, error) {
 	s := &store{cache: pebble.NewCache(storeCache)}
 	opts := &pebble.Options{
-		FS: fs, Cache: s.cache, DisableWAL: true,
+		FS: &mapFS{FS: fs, failed: ev.failed}, Cache: s.cache, DisableWAL: true,
 		FormatMajorVersion:          pebble.FormatNewest,
 		MemTableSize:                storeMemtable,
 		MemTableStopWritesThreshold: neverStall,
@@ -66,6 +67,9 @@ func openStore(fs vfs.FS, dir string, ev storeEvents) (*store, error) {
 			BackgroundError: func(err error) {
 				ev.failed(err)
 				<-ev.stopped
+			},
+			DataCorruption: func(info pebble.DataCorruptionInfo) {
+				ev.failed(model.Errorf(model.Corrupt, "the page map is damaged: %v", info.Details))
 			},
 		},
 	}
@@ -93,11 +97,9 @@ func (l storeLog) Errorf(format string, args ...any) {
 		slog.String("err", fmt.Sprintf(format, args...)))
 }
 
-// Fatalf is called when pebble does not know what is on its disk. The disk
-// latches, so that nothing more is asked of the map.
-func (l storeLog) Fatalf(format string, args ...any) {
-	l.ev.failed(fmt.Errorf(format, args...))
-}
+// Fatalf is called for what cannot be: errors of the file system do not reach
+// pebble (mapFS), and it may not go on after this.
+func (l storeLog) Fatalf(format string, args ...any) { must.That(false, format, args...) }
 
 func pageKeyOf(b []byte, k pageKey, e model.Epoch) []byte {
 	b = append(b[:0], tablePages)

@@ -220,7 +220,21 @@ func (f faultFS) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) 
 	if _, err := f.drive.ask(&Request{Kind: uring.Write, Map: true}); err != nil {
 		return nil, err
 	}
-	return wrap(f.drive)(f.FS.Create(name, c))
+	file, err := wrap(f.drive)(f.FS.Create(name, c))
+	if err != nil {
+		return nil, err
+	}
+	return file, f.syncDir(name)
+}
+
+// syncDir makes a new name durable at once. Real file systems keep the order of names
+// at least, and pebble relies on it; the crashable one would lose any of them.
+func (f faultFS) syncDir(name string) error {
+	dir, err := f.FS.OpenDir(f.FS.PathDir(name))
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
 }
 
 func (f faultFS) OpenReadWrite(name string, c vfs.DiskWriteCategory, o ...vfs.OpenOption) (vfs.File, error) {
