@@ -1,4 +1,4 @@
-import { createTheme } from '@mantine/core';
+import { createTheme, Modal } from '@mantine/core';
 import type { CSSVariablesResolver, MantineColorsTuple } from '@mantine/core';
 
 // Tarn: the green-blue of a lake between stones.
@@ -15,11 +15,25 @@ const tarn: MantineColorsTuple = [
   '#006058',
 ];
 
+// Mantine's dark greys, with the tint of the stone.
+const dark: MantineColorsTuple = [
+  '#e3ebec',
+  '#b9c7c9',
+  '#90a5a9',
+  '#5f777b',
+  '#2c4146',
+  '#213236',
+  '#19272a',
+  '#142023',
+  '#0f191b',
+  '#0b1315',
+];
+
 export const theme = createTheme({
   primaryColor: 'tarn',
   primaryShade: { light: 8, dark: 4 },
   autoContrast: true,
-  colors: { tarn },
+  colors: { tarn, dark },
   fontFamily: '"Inter Variable", system-ui, -apple-system, "Segoe UI", sans-serif',
   fontFamilyMonospace: 'ui-monospace, "Cascadia Mono", "SF Mono", "DejaVu Sans Mono", monospace',
   headings: { fontWeight: '620' },
@@ -27,6 +41,15 @@ export const theme = createTheme({
   cursorType: 'pointer',
   focusRing: 'auto',
   respectReducedMotion: true,
+  components: {
+    Modal: Modal.extend({
+      styles: {
+        content: { background: 'var(--d-panel)' },
+        header: { background: 'var(--d-panel)' },
+        title: { fontSize: 16, fontWeight: 640 },
+      },
+    }),
+  },
 });
 
 /** Our own colours beside Mantine's; charts.module.css and others use them. */
@@ -40,6 +63,7 @@ export const variables: CSSVariablesResolver = () => ({
   },
   light: {
     '--mantine-color-body': '#f3f5f5',
+    '--mantine-color-text': '#16262a',
     '--mantine-color-dimmed': '#566a6e',
     '--d-panel': '#ffffff',
     '--d-sunken': '#edf1f1',

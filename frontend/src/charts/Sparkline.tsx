@@ -12,24 +12,31 @@ interface Props {
   /** Top of the scale; without it the largest value. */
   max?: number;
   label: string;
+  /** How many seconds are in view; less than that is drawn from the right. */
+  span: number;
 }
 
 /** A small picture of the last minutes, without axes. */
-export function Sparkline({ source, colors, height = 34, max, label }: Props) {
+export function Sparkline({ source, colors, height = 34, max, label, span }: Props) {
   const ref = useRef<HTMLCanvasElement>(null);
   useDrawing(ref, source.subscribe, () => {
-    if (ref.current) paint(ref.current, source.read(), colors, max);
+    if (ref.current) paint(ref.current, source.read(), { colors, max, span });
   });
   return (
     <canvas ref={ref} className={classes.spark} style={{ height }} role="img" aria-label={label} />
   );
 }
 
+interface Look {
+  colors: readonly string[];
+  max: number | undefined;
+  span: number;
+}
+
 function paint(
   canvas: HTMLCanvasElement,
   [times, ...columns]: ReturnType<Source['read']>,
-  colors: readonly string[],
-  max: number | undefined,
+  { colors, max, span }: Look,
 ): void {
   const ratio = window.devicePixelRatio || 1;
   const w = canvas.clientWidth;
@@ -42,11 +49,14 @@ function paint(
   if (!g) return;
   g.setTransform(ratio, 0, 0, ratio, 0, 0);
   g.clearRect(0, 0, w, h);
-  const first = times[0];
   const last = times.at(-1);
-  if (first === undefined || last === undefined || last <= first) return;
+  if (last === undefined) return;
+  const first = last - span;
   let top = max ?? 0;
-  if (max === undefined) for (const c of columns) for (const x of c) top = Math.max(top, x ?? 0);
+  if (max === undefined) {
+    const seen = times.findIndex((t) => t >= first);
+    for (const c of columns) for (const x of c.slice(seen)) top = Math.max(top, x ?? 0);
+  }
   if (top <= 0) top = 1;
   const style = getComputedStyle(canvas);
   columns.forEach((column, s) => {

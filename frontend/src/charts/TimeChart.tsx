@@ -27,6 +27,8 @@ interface Props {
   /** How many seconds are in view. */
   span?: number;
   axes?: boolean;
+  /** The values are bytes: ticks stand at powers of two. */
+  binary?: boolean;
   /** Changes when colours do, so that the chart is made anew. */
   scheme: string;
 }
@@ -96,12 +98,14 @@ function rescale(u: uPlot, p: Props): void {
   });
 }
 
+const powersOfTwo = Array.from({ length: 60 }, (_, n) => 2 ** n);
+
 type Ref<T> = React.RefObject<T>;
 
 function options(el: HTMLElement, tip: Ref<HTMLDivElement | null>, p: Ref<Props>): uPlot.Options {
   const style = getComputedStyle(el);
   const css = (name: string) => resolve(style, `var(${name})`);
-  const { series, axes = false, height = 84 } = p.current;
+  const { series, axes = false, height = 84, binary = false } = p.current;
   const axis: uPlot.Axis = {
     stroke: css('--d-dim'),
     grid: { stroke: css('--d-grid'), width: 1 },
@@ -111,7 +115,7 @@ function options(el: HTMLElement, tip: Ref<HTMLDivElement | null>, p: Ref<Props>
   return {
     width: Math.max(el.clientWidth, 50),
     height,
-    padding: axes ? [8, 8, 0, 0] : [4, 0, 2, 0],
+    padding: axes ? [8, 28, 0, 0] : [4, 0, 2, 0],
     legend: { show: false },
     cursor: {
       y: false,
@@ -126,6 +130,7 @@ function options(el: HTMLElement, tip: Ref<HTMLDivElement | null>, p: Ref<Props>
         show: axes,
         size: 72,
         space: 34,
+        ...(binary ? { incrs: powersOfTwo } : {}),
         values: (_, v) => v.map((x) => p.current.format(x)),
       },
     ],

@@ -239,7 +239,6 @@ export const de: Texts = {
     nodes: 'Knoten da',
     ofColumns_one: 'von {{count}} Spalte',
     ofColumns_other: 'von {{count}} Spalten',
-    readLatency: 'Schreiben; Lesen',
     running: 'laufen / alle',
     sync: 'Spalten nicht synchron',
     tasks: 'Aufgaben',

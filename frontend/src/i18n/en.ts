@@ -233,7 +233,6 @@ export const en = {
     nodes: 'Nodes up',
     ofColumns_one: 'of {{count}} column',
     ofColumns_other: 'of {{count}} columns',
-    readLatency: 'write; read',
     running: 'running / all',
     sync: 'Columns out of sync',
     tasks: 'Tasks',

@@ -23,6 +23,7 @@ interface Spec {
   write: (f: Format) => (n: number) => string;
   max?: number;
   floor: number;
+  binary?: boolean;
 }
 
 const specs: Record<Kind, Spec> = {
@@ -39,6 +40,7 @@ const specs: Record<Kind, Spec> = {
     labels: ['memory'],
     colors: ['var(--d-mem)'],
     write: (f) => f.bytes,
+    binary: true,
     floor: 2 ** 20,
   },
   iops: {
@@ -53,6 +55,7 @@ const specs: Record<Kind, Spec> = {
     labels: ['read', 'write'],
     colors: ['var(--d-read)', 'var(--d-write)'],
     write: (f) => f.rate,
+    binary: true,
     floor: 2 ** 20,
   },
   latency: {
@@ -67,6 +70,7 @@ const specs: Record<Kind, Spec> = {
     labels: ['received', 'sent'],
     colors: ['var(--d-read)', 'var(--d-write)'],
     write: (f) => f.rate,
+    binary: true,
     floor: 2 ** 20,
   },
 };
@@ -178,6 +182,7 @@ export function MetricChart({ topic, id, kind, height, axes, max, span = 120 }: 
         formatTime={(s) => format.time(s * 1000)}
         scheme={scheme}
         floor={spec.floor}
+        binary={spec.binary ?? false}
         span={span}
         {...(top === undefined ? {} : { max: top })}
         {...(height === undefined ? {} : { height })}
@@ -216,6 +221,7 @@ export function Spark({ topic, id, kind, max }: Omit<ChartProps, 'axes' | 'span'
         key={scheme}
         source={source}
         colors={spec.colors}
+        span={120}
         label={t(`metric.${kind}`)}
         {...(top === undefined ? {} : { max: top })}
       />

@@ -2,6 +2,8 @@
 import { createHash, randomBytes } from 'node:crypto';
 import http from 'node:http';
 import https from 'node:https';
+import { readFile } from 'node:fs/promises';
+import path from 'node:path';
 import { WebSocketServer } from 'ws';
 import { Refusal, State } from './state.mjs';
 
@@ -81,6 +83,28 @@ const routes = [
       s.metrics(url.searchParams.get('topic'), Number(url.searchParams.get('seconds'))),
   ],
 ];
+
+const dist = new URL('../../dist/app/', import.meta.url).pathname;
+const types = {
+  '.html': 'text/html; charset=utf-8',
+  '.js': 'text/javascript',
+  '.css': 'text/css',
+  '.svg': 'image/svg+xml',
+  '.woff2': 'font/woff2',
+};
+
+/** The built app, with the policy that a node sends (frontend/handler.go). */
+async function page(res, name) {
+  const file = path.join(dist, path.normalize(name === '/' ? '/index.html' : name));
+  const content = await readFile(file).catch(() => undefined);
+  if (!content) throw new Refusal(404, 'not_found', 'there is no such page');
+  res.writeHead(200, {
+    'content-type': types[path.extname(file)] ?? 'application/octet-stream',
+    'content-security-policy':
+      "default-src 'self'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:",
+  });
+  res.end(content);
+}
 
 // JSON leaves out what is undefined.
 const brief = (volumes) => volumes.map((v) => ({ ...v, columns: undefined }));
@@ -187,13 +211,12 @@ export class FakeCluster {
   }
 
   async #answer(req, res, url) {
-    if (!url.pathname.startsWith(base))
-      throw new Refusal(404, 'not_found', 'there is no such page');
-    const path = url.pathname.slice(base.length);
+    if (!url.pathname.startsWith(base)) return page(res, url.pathname);
+    const route = url.pathname.slice(base.length);
     const s = this.state;
-    if (path === '/meta') return this.#meta();
-    if (path === '/health') return { status: 'ok', leader: true };
-    if (path === '/login') return this.#login(await json(req));
+    if (route === '/meta') return this.#meta();
+    if (route === '/health') return { status: 'ok', leader: true };
+    if (route === '/login') return this.#login(await json(req));
     const token = req.headers.authorization?.replace(/^Bearer /, '');
     const session = this.#sessions.get(token);
     if (!session) throw new Refusal(401, 'unknown', 'log in first');
@@ -201,12 +224,12 @@ export class FakeCluster {
     const drop = () => void this.#sessions.delete(token);
     const ticket = (vm) => this.#ticket(vm);
     for (const [method, pattern, run] of routes) {
-      const m = pattern.exec(path);
+      const m = pattern.exec(route);
       if (m && method === req.method) {
         return run({ s, req, res, url, session, user, drop, ticket, m: m.map(decodeURIComponent) });
       }
     }
-    throw new Refusal(404, 'not_found', `there is no ${req.method} ${path}`);
+    throw new Refusal(404, 'not_found', `there is no ${req.method} ${route}`);
   }
 
   #meta() {

@@ -1,9 +1,8 @@
 import { IconAlertTriangle } from '@tabler/icons-react';
-import type { ReactNode } from 'react';
 import { useTranslation } from 'react-i18next';
 import type { Cluster, Node } from '../../api/types';
 import { useFormat } from '../../i18n/format';
-import { LiveNumber, Spark } from '../../parts/charts';
+import { Spark } from '../../parts/charts';
 import { useTrouble, VerdictMark } from '../../parts/VerdictMark';
 import { verdict } from '../../parts/verdict';
 import classes from './overview.module.css';
@@ -15,7 +14,6 @@ export function Headline({ cluster, nodes }: { cluster: Cluster; nodes: Node[] }
   const sentence = useTrouble();
   const { troubles } = verdict(cluster);
   const leader = nodes.find((n) => n.id === cluster.leader);
-  const { id } = cluster;
   return (
     <>
       {troubles.length > 0 && (
@@ -28,54 +26,31 @@ export function Headline({ cluster, nodes }: { cluster: Cluster; nodes: Node[] }
           ))}
         </ul>
       )}
-      <div className={classes.tiles}>
-        <Tile
+      <div className={classes.counts}>
+        <Count
           name={t('overview.nodes')}
           value={`${cluster.nodes_up} / ${cluster.nodes_total}`}
           note={leader ? t('overview.leads', { node: leader.name }) : t('overview.noLeader')}
           bad={cluster.nodes_up < cluster.nodes_total}
         />
-        <Tile
+        <Count
           name={t('overview.vms')}
           value={`${cluster.vms_running} / ${cluster.vms_total}`}
           note={cluster.hypervisor ? t('overview.running') : t('overview.noHypervisor')}
         />
-        <Tile
+        <Count
           name={t('overview.sync')}
           value={format.count(cluster.columns_out_of_sync)}
           note={t('overview.ofColumns', { count: cluster.columns_total })}
           bad={cluster.columns_out_of_sync > 0}
         />
-        <div className={classes.tile}>
-          <Spark topic="cluster" id={id} kind="cpu" />
-        </div>
-        <div className={classes.tile}>
-          <Spark topic="cluster" id={id} kind="iops" />
-        </div>
-        <div className={classes.tile}>
-          <Spark topic="cluster" id={id} kind="throughput" />
-        </div>
-        <Tile
-          name={t('metric.latency')}
-          value={
-            <LiveNumber
-              topic="cluster"
-              read={(m) => m.value('cluster', id, 'w_lat')}
-              write={format.latency}
-              name="latency.w_lat"
-            />
-          }
-          note={
-            <>
-              {t('overview.readLatency')}{' '}
-              <LiveNumber
-                topic="cluster"
-                read={(m) => m.value('cluster', id, 'r_lat')}
-                write={format.latency}
-              />
-            </>
-          }
-        />
+      </div>
+      <div className={classes.tiles}>
+        {live.map((kind) => (
+          <div key={kind} className={classes.tile}>
+            <Spark topic="cluster" id={cluster.id} kind={kind} />
+          </div>
+        ))}
       </div>
     </>
   );
@@ -83,19 +58,23 @@ export function Headline({ cluster, nodes }: { cluster: Cluster; nodes: Node[] }
 
 Headline.Mark = VerdictMark;
 
-interface TileProps {
+const live = ['cpu', 'iops', 'throughput', 'latency'] as const;
+
+interface CountProps {
   name: string;
-  value: ReactNode;
-  note: ReactNode;
+  value: string;
+  note: string;
   bad?: boolean;
 }
 
-function Tile({ name, value, note, bad = false }: TileProps) {
+function Count({ name, value, note, bad = false }: CountProps) {
   return (
-    <div className={classes.tile} data-bad={bad || undefined}>
-      <span className={classes.tileName}>{name}</span>
-      <span className={classes.tileValue}>{value}</span>
-      <span className={classes.tileNote}>{note}</span>
+    <div className={classes.count} data-bad={bad || undefined}>
+      <span className={classes.countName}>{name}</span>
+      <span className={classes.countValue}>{value}</span>
+      <span className={classes.countNote} title={note}>
+        {note}
+      </span>
     </div>
   );
 }
