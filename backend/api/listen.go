@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"log/slog"
 	"net"
@@ -104,11 +105,22 @@ func credentials(u *net.UnixConn) (peer, error) {
 	return peer{uid: cred.Uid}, nil
 }
 
+// doorTLS names HTTP/2 itself: the server looks for it once, at its first
+// listener, and that may be the one without TLS.
+func (s *Server) doorTLS() *tls.Config {
+	if s.TLS == nil {
+		return nil
+	}
+	c := s.TLS.Clone()
+	c.NextProtos = []string{"h2", "http/1.1"}
+	return c
+}
+
 // httpServer has the bounds of every connection.
 func (s *Server) httpServer() *http.Server {
 	return &http.Server{
 		Handler:           s.handler,
-		TLSConfig:         s.TLS,
+		TLSConfig:         s.doorTLS(),
 		ReadHeaderTimeout: headerTime,
 		ReadTimeout:       readTime,
 		IdleTimeout:       idleTime,
