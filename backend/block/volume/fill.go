@@ -276,12 +276,12 @@ func before(a, b disk.Version) bool {
 }
 
 // differs is the rule of tests/model (copies): a version is made equal where
-// either side is above the cutoff, whichever is newer.
+// either side is above the cutoff, whichever is newer. A tombstone that only one
+// side has forgotten reads the same; it is made equal too, so that members that
+// are active hold the same.
 func (v *Volume) differs(from, to disk.Version, cutoff model.Stamp) bool {
-	if v.plant.deltaOneSided {
-		return from != to && from.Stamp.After(cutoff)
-	}
-	return from != to && (from.Stamp.After(cutoff) || to.Stamp.After(cutoff))
+	above := from.Stamp.After(cutoff) || to.Stamp.After(cutoff) && !v.plant.deltaOneSided
+	return from != to && (above || from.Mask|to.Mask == 0)
 }
 
 // listAny lists on the first active member of a column that answers.

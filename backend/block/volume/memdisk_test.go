@@ -406,6 +406,6 @@ func (d *memDisk) restart() error {
 
 func (d *memDisk) close() error { return nil }
 
-func (d *memDisk) dump(vol model.VolumeID, column uint32) ([]disk.Version, error) {
+func (d *memDisk) dump(vol model.VolumeID, _ model.Generation, column uint32) ([]disk.Version, error) {
 	return d.versions(vol, column), nil
 }

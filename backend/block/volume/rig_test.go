@@ -329,13 +329,8 @@ func (r *rig) wantSame(t *testing.T) {
 				continue
 			}
 			a, b := first.versions(rec.ID, uint32(c)), d.versions(rec.ID, uint32(c))
-			if len(a) != len(b) {
-				t.Fatalf("column %d: disk %s has %d versions, disk %s has %d", c, first.id, len(a), d.id, len(b))
-			}
-			for i := range a {
-				if a[i] != b[i] {
-					t.Fatalf("column %d page %d: disk %s has %+v, disk %s has %+v", c, a[i].Page, first.id, a[i], d.id, b[i])
-				}
+			if what := firstDifference(a, b); what != "" {
+				t.Fatalf("column %d, disks %s and %s: %s", c, first.id, d.id, what)
 			}
 		}
 	}

@@ -16,6 +16,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"drystone.example/drystone/backend/block/disk"
 	"drystone.example/drystone/backend/iobuf"
 	"drystone.example/drystone/backend/model"
 )
@@ -318,9 +319,7 @@ func (w *simWorld) client(id int) {
 			time.Sleep(50 * time.Millisecond)
 			continue
 		}
-		run := simRuns[w.intn(len(simRuns))]
-		from := w.intn(len(run))
-		blocks := run[from : from+1+w.intn(len(run)-from)]
+		blocks := w.place()
 		ctx, cancel := context.WithTimeout(w.t.Context(), 15*time.Second)
 		switch k := w.intn(20); {
 		case k < 10:
@@ -332,6 +331,18 @@ func (w *simWorld) client(id int) {
 		}
 		cancel()
 	}
+}
+
+// place draws what a request is for: the places above, which are written again
+// and again, or any page of the volume, so that most pages rest for long.
+func (w *simWorld) place() []int64 {
+	if w.chance(0.5) {
+		run := simRuns[w.intn(len(simRuns))]
+		from := w.intn(len(run))
+		return run[from : from+1+w.intn(len(run)-from)]
+	}
+	pages := w.profile.columns * 64
+	return []int64{int64(w.intn(pages)*model.BlocksPerPage + 5 + w.intn(2))}
 }
 
 func (w *simWorld) write(ctx context.Context, v *Volume, client int, blocks []int64) {
@@ -488,19 +499,30 @@ func (w *simWorld) sameEverywhere() string {
 				first = d
 				continue
 			}
-			a, errA := first.store.dump(rec.ID, uint32(c))
-			b, errB := d.store.dump(rec.ID, uint32(c))
+			a, errA := first.store.dump(rec.ID, rec.Generation, uint32(c))
+			b, errB := d.store.dump(rec.ID, rec.Generation, uint32(c))
 			if errA != nil || errB != nil {
 				return fmt.Sprintf("column %d: cannot compare: %v, %v", c, errA, errB)
 			}
-			if len(a) != len(b) {
-				return fmt.Sprintf("column %d: disk %s has %d versions, disk %s has %d", c, first.id, len(a), d.id, len(b))
+			if what := firstDifference(a, b); what != "" {
+				return fmt.Sprintf("column %d, disks %s and %s: %s", c, first.id, d.id, what)
 			}
-			for i := range a {
-				if a[i] != b[i] {
-					return fmt.Sprintf("column %d page %d: disk %s has %v, disk %s has %v", c, a[i].Page, first.id, a[i].Stamp, d.id, b[i].Stamp)
-				}
-			}
+		}
+	}
+	return ""
+}
+
+// firstDifference compares two listings.
+func firstDifference(a, b []disk.Version) string {
+	for i := range max(len(a), len(b)) {
+		switch {
+		case i >= len(a), i < len(b) && before(b[i], a[i]):
+			return fmt.Sprintf("only the second has page %d epoch %d, stamp %v mask %04x", b[i].Page, b[i].Epoch, b[i].Stamp, b[i].Mask)
+		case i >= len(b), before(a[i], b[i]):
+			return fmt.Sprintf("only the first has page %d epoch %d, stamp %v mask %04x", a[i].Page, a[i].Epoch, a[i].Stamp, a[i].Mask)
+		case a[i] != b[i]:
+			return fmt.Sprintf("page %d epoch %d differs: stamps %v and %v, masks %04x and %04x",
+				a[i].Page, a[i].Epoch, a[i].Stamp, b[i].Stamp, a[i].Mask, b[i].Mask)
 		}
 	}
 	return ""

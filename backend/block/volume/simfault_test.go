@@ -13,7 +13,7 @@ func defaultProfile(seed uint64) simProfile {
 	p := simProfile{
 		nodes: 3 + r.IntN(2), disks: 1 + r.IntN(2), copies: 2, columns: 2,
 		length: 40 * time.Second, think: 60 * time.Millisecond, clients: 4,
-		store: memStore,
+		store: newDiskStore,
 	}
 	if r.IntN(3) == 0 {
 		p.copies = 3
@@ -48,6 +48,7 @@ func allFaults() []simFault {
 				h.end()
 			}
 		}},
+		{"writes half way", 3, func(w *simWorld) { w.halfWay() }},
 		{"connection breaks", 4, func(w *simWorld) { w.breakOne() }},
 		{"partition", 3, func(w *simWorld) { w.partition(true) }},
 		{"partition one way", 3, func(w *simWorld) { w.partition(false) }},
@@ -160,6 +161,31 @@ func (w *simWorld) slowLink() {
 		defer w.mu.Unlock()
 		delete(w.delay, [2]int{a.id, b.id})
 	})
+}
+
+// halfWay slows one node's disks until writes have reached the others only, then
+// takes down the holder and, by chance, a node that has them.
+func (w *simWorld) halfWay() {
+	h, _ := w.present()
+	if h == nil {
+		return
+	}
+	slow := w.pick()
+	w.mu.Lock()
+	for _, d := range slow.disks {
+		d.lag = 500 * time.Millisecond
+	}
+	w.mu.Unlock()
+	time.Sleep(w.between(50*time.Millisecond, 400*time.Millisecond))
+	w.crashNode(h.proc.node)
+	if other := w.pick(); other != slow || w.chance(0.2) {
+		w.crashNode(other)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, d := range slow.disks {
+		d.lag = 0
+	}
 }
 
 func (w *simWorld) slowDisk() {

@@ -19,7 +19,7 @@ type simStore interface {
 	crash()
 	restart() error
 	close() error
-	dump(vol model.VolumeID, column uint32) ([]disk.Version, error)
+	dump(vol model.VolumeID, gen model.Generation, column uint32) ([]disk.Version, error)
 }
 
 // A simNode is a machine: some disks, and perhaps the holder.

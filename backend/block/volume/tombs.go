@@ -98,12 +98,10 @@ func (v *Volume) forgetPage(ctx context.Context, c int, stone disk.Version) erro
 		}
 	}
 	j := v.newJob()
-	for _, r := range rows {
-		j.parts = append(j.parts, part{
-			kind: disk.Remove, column: c, page: stone.Page, only: r,
-			version: disk.Version{Page: stone.Page, Epoch: stone.Epoch},
-		})
-	}
+	j.parts = append(j.parts, part{ // one number for all, so that the watermark is below it until all have it
+		kind: disk.Remove, column: c, page: stone.Page,
+		version: disk.Version{Page: stone.Page, Epoch: stone.Epoch},
+	})
 	now := time.Now()
 	v.mu.Lock()
 	col := &v.columns[c]
