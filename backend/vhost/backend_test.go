@@ -25,14 +25,14 @@ const (
 
 func TestMain(m *testing.M) {
 	if os.Getenv(envSocket) == "" {
-		os.Exit(m.Run())
+		os.Exit(m.Run()) //nolint:forbidigo // this is main
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	err := serveFile(ctx, os.Getenv(envSocket), os.Getenv(envState), os.Getenv(envFile))
 	stop()
 	if err != nil {
 		slog.Error("back end", "err", err)
-		os.Exit(1)
+		os.Exit(1) //nolint:forbidigo // this is main
 	}
 }
 
@@ -66,10 +66,8 @@ type fileDisk struct {
 }
 
 func (d *fileDisk) wait(ctx context.Context, off int64) error {
-	for off < 512 && ctx.Err() == nil {
-		if _, err := os.Stat(d.hold); err != nil {
-			return nil
-		}
+	held := func() bool { _, err := os.Stat(d.hold); return err == nil }
+	for off < 512 && ctx.Err() == nil && held() {
 		time.Sleep(time.Millisecond)
 	}
 	return ctx.Err()

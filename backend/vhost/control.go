@@ -50,7 +50,7 @@ func (s *session) getInflight(m *message) error {
 	if err != nil {
 		return err
 	}
-	err = reply(s.nc, m.kind, encodeInflight(shape.bytes(), 0, shape, len(m.body)), f)
+	err = reply(s.nc, m.kind, encodeInflight(shape.bytes(), shape, len(m.body)), f)
 	if e := f.Close(); err == nil {
 		err = e
 	}

@@ -257,10 +257,10 @@ func decodeInflight(b []byte) (size, offset uint64, shape inflightShape, err err
 		inflightShape{queues: le.Uint16(b[16:]), size: le.Uint16(b[18:])}, nil
 }
 
-func encodeInflight(size, offset uint64, shape inflightShape, length int) []byte {
+func encodeInflight(size uint64, shape inflightShape, length int) []byte {
 	le := binary.LittleEndian
 	b := le.AppendUint64(nil, size)
-	b = le.AppendUint64(b, offset)
+	b = le.AppendUint64(b, 0) // the offset in the file
 	b = le.AppendUint16(b, shape.queues)
 	b = le.AppendUint16(b, shape.size)
 	return append(b, make([]byte, length-len(b))...)

@@ -121,24 +121,44 @@ func TestMessageRefusals(t *testing.T) {
 		{"memory without a file", setMemTable, table(page), nil},
 		{"memory that is an eventfd", setMemTable, table(page), []int{event}},
 		{"memory not of whole pages", setMemTable, table(region{size: 4095}), []int{mem}},
-		{"memory behind the file's end", setMemTable,
-			table(region{size: 4096, offset: 1 << 40}), []int{mem}},
+		{
+			"memory behind the file's end", setMemTable,
+			table(region{size: 4096, offset: 1 << 40}),
+			[]int{mem},
+		},
 		{"no memory", setMemTable, table(region{}), []int{mem}},
-		{"memory beyond the address space", setMemTable,
-			table(region{guest: 1<<64 - 4096, size: 8192}), []int{mem}},
-		{"memory that overlaps in the guest", setMemTable,
-			table(region{size: 8192}, region{guest: 4096, size: 4096, user: 1 << 30}), []int{mem, mem}},
-		{"memory that overlaps in QEMU", setMemTable,
-			table(region{size: 8192}, region{guest: 1 << 30, size: 4096, user: 4096}), []int{mem, mem}},
+		{
+			"memory beyond the address space", setMemTable,
+			table(region{guest: 1<<64 - 4096, size: 8192}),
+			[]int{mem},
+		},
+		{
+			"memory that overlaps in the guest", setMemTable,
+			table(region{size: 8192}, region{guest: 4096, size: 4096, user: 1 << 30}),
+			[]int{mem, mem},
+		},
+		{
+			"memory that overlaps in QEMU", setMemTable,
+			table(region{size: 8192}, region{guest: 1 << 30, size: 4096, user: 4096}),
+			[]int{mem, mem},
+		},
 		{"a table of nine regions", setMemTable, table(make([]region, 9)...), nil},
 		{"a table cut short", setMemTable, table(page)[:39], []int{mem}},
 		{"a memory slot", 37, append(make([]byte, 8), table(page)[8:]...), []int{mem}},
-		{"a record for too many queues", setInflightFD,
-			encodeInflight(big.bytes(), 0, big, inflightLen), []int{mem}},
-		{"a record shorter than it says", setInflightFD,
-			encodeInflight(10, 0, v.shape, inflightLen), []int{mem}},
-		{"configuration the guest may not write", setConfig,
-			append(append(two(0, 8), two(0, 0)[:4]...), make([]byte, 8)...), nil},
+		{
+			"a record for too many queues", setInflightFD,
+			encodeInflight(big.bytes(), big, inflightLen),
+			[]int{mem},
+		},
+		{
+			"a record shorter than it says", setInflightFD,
+			encodeInflight(10, v.shape, inflightLen),
+			[]int{mem},
+		},
+		{
+			"configuration the guest may not write", setConfig,
+			append(append(two(0, 8), two(0, 0)[:4]...), make([]byte, 8)...), nil,
+		},
 		{"a message there is not", 99, nil, nil},
 		{"post-copy advise", 28, nil, nil},
 	} {
@@ -421,7 +441,6 @@ func TestMemoryChangesUnderRequests(t *testing.T) {
 		t.Errorf("read to memory that is gone: status %d, want an error", got)
 	}
 	v.setMemory(highRegion, lowRegion)
-	d.hook = nil
 	if st, _ := q.do(blkIn, 0, nil, 512); st != statusOK {
 		t.Errorf("read to memory that came back: status %d", st)
 	}

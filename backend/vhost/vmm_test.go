@@ -19,7 +19,7 @@ const (
 	highAt   = 1 << 32
 	highSize = 8 << 20
 	userAt   = 0x7f0000000000
-	ringSize = 128
+	ringSize = 256
 )
 
 // A vmm plays QEMU and the guest in it.
@@ -186,12 +186,12 @@ func (v *vmm) prepare() {
 }
 
 func (v *vmm) inflightBody() []byte {
-	return encodeInflight(v.shape.bytes(), 0, v.shape, inflightLen)
+	return encodeInflight(v.shape.bytes(), v.shape, inflightLen)
 }
 
 func (v *vmm) getInflight() {
 	v.t.Helper()
-	v.send(getInflightFD, encodeInflight(0, 0, v.shape, inflightLen))
+	v.send(getInflightFD, encodeInflight(0, v.shape, inflightLen))
 	m, err := receive(v.nc)
 	if err != nil || len(m.files) != 1 {
 		v.t.Fatalf("GET_INFLIGHT_FD: %v, %d files", err, len(m.files))

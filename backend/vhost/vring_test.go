@@ -103,9 +103,6 @@ func putDesc(b []byte, d descriptor) {
 	le.PutUint16(b[14:], d.next)
 }
 
-// submit makes a chain of segments available, out ones first, and kicks.
-func (q *vring) submit(out, in []segment) *op { return q.publish(q.chain(out, in, false)) }
-
 // chain writes a chain, directly or through an indirect table.
 func (q *vring) chain(out, in []segment, indirect bool) *op {
 	q.v.t.Helper()
