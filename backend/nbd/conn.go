@@ -280,12 +280,15 @@ func (c *conn) start(r *request) {
 		return
 	}
 	c.begun++
-	c.workers.Go(func() {
-		for ok := true; ok; r, ok = <-c.work {
-			c.execute(r)
-			c.out.add(r)
-		}
-	})
+	c.workers.Go(func() { c.serveRequests(r) })
+}
+
+// serveRequests is a worker, from its first request on.
+func (c *conn) serveRequests(first *request) {
+	for r, ok := first, true; ok; r, ok = <-c.work {
+		c.execute(r)
+		c.out.add(r)
+	}
 }
 
 // drain waits for what is in flight and ends the workers. Requests that take

@@ -311,7 +311,8 @@ func (m *memory) dirty(guest, n uint64) error {
 		if word+4 > uint64(len(m.log)) {
 			return model.Errorf(model.Invalid, "a dirty log that is not whole words")
 		}
-		atomic.OrUint32((*uint32)(unsafe.Pointer(&m.log[word])), 1<<(page%32))
+		bits := (*uint32)(unsafe.Pointer(&m.log[word])) //nolint:gosec // audited: bounds are above
+		atomic.OrUint32(bits, 1<<(page%32))
 	}
 	return nil
 }

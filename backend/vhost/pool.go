@@ -35,12 +35,15 @@ func (p *pool) start(q *request) {
 		p.work <- q
 		return
 	}
-	p.workers.Go(func() {
-		for ok := true; ok; q, ok = <-p.work {
-			must.That(q.ring != nil, "a request without a ring")
-			q.perform()
-		}
-	})
+	p.workers.Go(func() { p.run(q) })
+}
+
+// run is a worker, from its first request on.
+func (p *pool) run(first *request) {
+	for q, ok := first, true; ok; q, ok = <-p.work {
+		must.That(q.ring != nil, "a request without a ring")
+		q.perform()
+	}
 }
 
 // close waits for the workers. Nobody may start requests any more.

@@ -69,6 +69,7 @@ func TestEveryRequest(t *testing.T) {
 	if st, _ := q.do(blkWriteZeroes, 0, rangeBody(0, 8, rangeUnmap), 0); st != statusOK {
 		t.Errorf("write zeroes that may unmap: status %d", st)
 	}
+	eventually(t, "the last request to come back", func() bool { return s.Stats().InFlight == 0 })
 	got := s.Stats()
 	if got.Reads != 6 || got.Writes != 8 || got.Flushes != 2 || got.Discards != 1 ||
 		got.WriteZeroes != 2 || got.ReadBytes != 2*(512+4096+128<<10) || got.Errors != 0 ||

@@ -24,7 +24,7 @@ const (
 
 // A vmm plays QEMU and the guest in it.
 type vmm struct {
-	t    *testing.T
+	t    testing.TB
 	path string
 	nc   *net.UnixConn
 	back *net.UnixConn // our end of the back channel
@@ -44,7 +44,7 @@ type memfd struct {
 	data []byte
 }
 
-func newMemfd(t *testing.T, size int) *memfd {
+func newMemfd(t testing.TB, size int) *memfd {
 	t.Helper()
 	fd, err := unix.MemfdCreate("vmm", unix.MFD_CLOEXEC)
 	if err != nil {
@@ -101,7 +101,7 @@ const defaultFeatures = featureSegMax | featureBlkSize | featureFlush | featureT
 	featureEventIdx | featureProtocol | featureVersion1
 
 // newVMM makes a machine with a number of queues; nothing is connected yet.
-func newVMM(t *testing.T, path string, queues int) *vmm {
+func newVMM(t testing.TB, path string, queues int) *vmm {
 	t.Helper()
 	v := &vmm{
 		t: t, path: path, features: defaultFeatures,
@@ -351,7 +351,7 @@ func (v *vmm) at(guest, n uint64) []byte {
 	return v.memory.data[guest:][:n:n]
 }
 
-func unixConn(t *testing.T, fd int) *net.UnixConn {
+func unixConn(t testing.TB, fd int) *net.UnixConn {
 	t.Helper()
 	m := &message{files: []int{fd}}
 	defer m.close()
@@ -363,7 +363,7 @@ func unixConn(t *testing.T, fd int) *net.UnixConn {
 	return c.(*net.UnixConn) //nolint:errcheck // it was made as one
 }
 
-func eventually(t *testing.T, what string, ok func() bool) {
+func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(15 * time.Second); !ok(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {

@@ -177,13 +177,13 @@ func fence() { var b [8]byte; store32(b[:], 0, 1) }
 // collect takes what is in the used ring. It fails the test if a request is
 // answered twice, or one that nobody made.
 func (q *vring) collect() {
-	q.v.t.Helper()
 	used := q.v.at(q.used, 6+8*ringSize)
 	for q.seen != load16(used, ringIndex) {
 		at := ringEntries + 8*uint64(q.seen%ringSize)
 		head := uint16(binary.LittleEndian.Uint32(used[at:]))
 		o := q.waiting[head]
 		if o == nil {
+			q.v.t.Helper()
 			q.v.t.Fatalf("used entry %d: chain %d is answered and was not waiting", q.seen, head)
 		}
 		delete(q.waiting, head)
@@ -198,9 +198,9 @@ func (q *vring) collect() {
 
 // wait sleeps until an interrupt tells that o is done.
 func (q *vring) wait(o *op) {
-	q.v.t.Helper()
 	for q.collect(); !o.done; q.collect() {
 		if !readable(q.call, 15000) {
+			q.v.t.Helper()
 			q.v.t.Fatalf("no interrupt for chain %d in 15 s; %d waiting, used %d, seen %d",
 				o.head, len(q.waiting), q.usedIndex(), q.seen)
 		}
@@ -209,7 +209,6 @@ func (q *vring) wait(o *op) {
 }
 
 func (q *vring) waitAll() {
-	q.v.t.Helper()
 	for q.collect(); len(q.waiting) > 0; q.collect() {
 		for _, o := range q.waiting {
 			q.wait(o)
@@ -230,7 +229,7 @@ func readable(fd, timeout int) bool {
 
 func drainEvent(fd int) { var b [8]byte; _, _ = unix.Read(fd, b[:]) }
 
-func fileOf(t *testing.T, fd int) *os.File {
+func fileOf(t testing.TB, fd int) *os.File {
 	t.Helper()
 	own, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
