@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"drystone.example/drystone/backend/model"
+	"drystone.example/drystone/backend/must"
 	"drystone.example/drystone/backend/proc"
 )
 
@@ -225,12 +226,17 @@ const spawnWait = 10 * time.Second
 // file logPath, and waits until it answers. An installation in which something
 // else starts the guard does not need it.
 func Spawn(ctx context.Context, socket, logPath string, args ...string) error {
+	must.That(len(args) > 0, "a guard is started by a program")
 	ctx, cancel := context.WithTimeout(ctx, spawnWait)
 	defer cancel()
 	c := NewClient(socket)
 	defer func() { _ = c.Close() }()
 	if _, err := c.Status(ctx); err == nil {
 		return nil
+	}
+	program, err := exec.LookPath(args[0])
+	if err != nil {
+		return fmt.Errorf("start guard: %w", err)
 	}
 	//nolint:gosec // the caller's own file
 	log, err := os.OpenFile(logPath, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
@@ -240,7 +246,7 @@ func Spawn(ctx context.Context, socket, logPath string, args ...string) error {
 	defer func() { _ = log.Close() }()
 	// setsid forks, so the guard is nobody's child to wait for.
 	//nolint:gosec // the caller's own program
-	cmd := exec.CommandContext(ctx, "setsid", append([]string{"--fork"}, args...)...)
+	cmd := exec.CommandContext(ctx, "setsid", append([]string{"--fork", program}, args[1:]...)...)
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Run(); err != nil {
 		return fmt.Errorf("start guard: %w", err)

@@ -188,7 +188,7 @@ func killedBetween(t *testing.T, p *process, from Boottime) {
 	}
 }
 
-func must(t *testing.T, err error) {
+func ok(t *testing.T, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
@@ -207,15 +207,15 @@ func TestKillsAtTheDeadline(t *testing.T) {
 	guest := f.guest(vm)
 	f.args.PIDs = filepath.Join(f.dir, "elsewhere") // where no guard looks
 	other := f.guest(free)
-	must(t, c.Renew(t.Context(), Now().Add(time.Minute)))
-	must(t, c.Register(t.Context(), proc.Guest{VM: vm, ID: guest.id}))
-	must(t, c.Register(t.Context(), proc.Guest{VM: free, ID: other.id}))
-	must(t, c.Forget(t.Context(), free))
+	ok(t, c.Renew(t.Context(), Now().Add(time.Minute)))
+	ok(t, c.Register(t.Context(), proc.Guest{VM: vm, ID: guest.id}))
+	ok(t, c.Register(t.Context(), proc.Guest{VM: free, ID: other.id}))
+	ok(t, c.Forget(t.Context(), free))
 	if err := c.Renew(t.Context(), Now().Add(time.Hour)); model.CodeOf(err) != model.Invalid {
 		t.Errorf("Renew for an hour = %v, want invalid", err)
 	}
 	s, err := c.Status(t.Context())
-	must(t, err)
+	ok(t, err)
 	want := []proc.Guest{{VM: vm, ID: guest.id}}
 	if diff := cmp.Diff(want, s.Guests); diff != "" || s.Process != g.id {
 		t.Errorf("Status = %+v (-want +got):\n%s", s, diff)
@@ -232,14 +232,14 @@ func TestRenewalsEnd(t *testing.T) {
 	c := f.client()
 	vm := vmID()
 	guest := f.guest(vm)
-	must(t, c.Renew(t.Context(), Now().Add(200*time.Millisecond)))
-	must(t, c.Register(t.Context(), proc.Guest{VM: vm, ID: guest.id}))
+	ok(t, c.Renew(t.Context(), Now().Add(200*time.Millisecond)))
+	ok(t, c.Register(t.Context(), proc.Guest{VM: vm, ID: guest.id}))
 	var last Boottime
 	for range 20 {
 		last = Now().Add(100 * time.Millisecond)
-		must(t, c.Renew(t.Context(), last))
-		must(t, c.Renew(t.Context(), last.Add(-time.Second))) // changes nothing
-		time.Sleep(50 * time.Millisecond)                     // a renewal's period
+		ok(t, c.Renew(t.Context(), last))
+		ok(t, c.Renew(t.Context(), last.Add(-time.Second))) // changes nothing
+		time.Sleep(50 * time.Millisecond)                   // a renewal's period
 	}
 	if guest.isDead() {
 		t.Fatal("the guest died while its lease was renewed")
@@ -260,14 +260,14 @@ func TestFindsByPIDFile(t *testing.T) {
 	vm := vmID()
 	known := f.guest(vm)
 	deadline := Now().Add(100 * time.Millisecond)
-	must(t, c.Renew(t.Context(), deadline))
-	must(t, c.Register(t.Context(), proc.Guest{VM: vm, ID: known.id}))
+	ok(t, c.Renew(t.Context(), deadline))
+	ok(t, c.Register(t.Context(), proc.Guest{VM: vm, ID: known.id}))
 	unknown := f.guest(vmID())
 	killedBetween(t, known, deadline.Add(testMargin))
 	killedBetween(t, unknown, deadline.Add(testMargin))
 	late := f.guest(vmID()) // libvirt was about to start it
 	killedBetween(t, late, deadline.Add(testMargin))
-	must(t, g.cmd.Process.Signal(syscall.SIGKILL))
+	ok(t, g.cmd.Process.Signal(syscall.SIGKILL))
 	<-g.dead
 	if n := strings.Count(g.out.String(), "killed a guest"); n != 3 {
 		t.Errorf("the guard's log tells of %d kills, want 3:\n%s", n, g.out)
@@ -283,20 +283,20 @@ func TestGuardDies(t *testing.T) {
 	vm := vmID()
 	guest := f.guest(vm)
 	deadline := Now().Add(2 * time.Second)
-	must(t, c.Renew(t.Context(), deadline))
-	must(t, c.Register(t.Context(), proc.Guest{VM: vm, ID: guest.id}))
+	ok(t, c.Renew(t.Context(), deadline))
+	ok(t, c.Register(t.Context(), proc.Guest{VM: vm, ID: guest.id}))
 	wait(t, "the deadline to be written down", func() bool {
 		b, _ := os.ReadFile(filepath.Join(f.dir, "guard.state"))
 		return strings.Contains(string(b), strconv.FormatInt(int64(deadline), 10))
 	})
-	must(t, first.cmd.Process.Kill())
+	ok(t, first.cmd.Process.Kill())
 	<-first.dead
 	if err := c.Renew(t.Context(), deadline); model.CodeOf(err) != model.Unavailable {
 		t.Errorf("Renew without a guard = %v, want unavailable", err)
 	}
 	second := f.guard()
 	s, err := f.client().Status(t.Context())
-	must(t, err)
+	ok(t, err)
 	want := Status{
 		Process: second.id, Deadline: deadline, Guests: []proc.Guest{{VM: vm, ID: guest.id}},
 	}
@@ -304,7 +304,7 @@ func TestGuardDies(t *testing.T) {
 		t.Errorf("the new guard's status differs (-want +got):\n%s", diff)
 	}
 	longer := deadline.Add(500 * time.Millisecond)
-	must(t, c.Renew(t.Context(), longer))
+	ok(t, c.Renew(t.Context(), longer))
 	killedBetween(t, guest, longer.Add(testMargin))
 }
 
@@ -319,16 +319,16 @@ func TestTakeOver(t *testing.T) {
 			vm := vmID()
 			guest := f.guest(vm)
 			f.args.PIDs = "" // the next one learns of the guest by word only
-			must(t, c.Renew(t.Context(), Now().Add(MaxLease-time.Second)))
-			must(t, c.Register(t.Context(), proc.Guest{VM: vm, ID: guest.id}))
+			ok(t, c.Renew(t.Context(), Now().Add(MaxLease-time.Second)))
+			ok(t, c.Register(t.Context(), proc.Guest{VM: vm, ID: guest.id}))
 			want, err := c.Status(t.Context())
-			must(t, err)
+			ok(t, err)
 			if stopped {
 				wait(t, "the deadline to be written down", func() bool {
 					b, _ := os.ReadFile(filepath.Join(f.dir, "guard.state"))
 					return len(b) > 0
 				})
-				must(t, first.cmd.Process.Signal(syscall.SIGSTOP))
+				ok(t, first.cmd.Process.Signal(syscall.SIGSTOP))
 			}
 			second := f.guard()
 			select {
@@ -341,7 +341,7 @@ func TestTakeOver(t *testing.T) {
 			}
 			// The client connects to the new one, and tells it what it had told.
 			got, err := c.Status(t.Context())
-			must(t, err)
+			ok(t, err)
 			want.Process = second.id
 			if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
 				t.Errorf("the new guard's status differs (-want +got):\n%s", diff)
@@ -357,16 +357,16 @@ func TestNoDeadline(t *testing.T) {
 	g := f.guard()
 	c := f.client()
 	s, err := c.Status(t.Context())
-	must(t, err)
+	ok(t, err)
 	if s.Deadline != 0 || len(s.Guests) != 0 {
 		t.Errorf("Status of a new guard = %+v, want nothing", s)
 	}
 	began := Now()
 	vm := vmID()
 	guest := f.guest(vm)
-	must(t, c.Register(t.Context(), proc.Guest{VM: vm, ID: guest.id}))
+	ok(t, c.Register(t.Context(), proc.Guest{VM: vm, ID: guest.id}))
 	killedBetween(t, guest, began.Add(testMargin))
-	must(t, g.cmd.Process.Kill())
+	ok(t, g.cmd.Process.Kill())
 }
 
 // Dead guests and reused numbers are never mistaken for guests.
@@ -374,13 +374,13 @@ func TestNotAGuest(t *testing.T) {
 	f := newFixture(t)
 	f.guard()
 	c := f.client()
-	must(t, c.Renew(t.Context(), Now().Add(10*time.Second)))
+	ok(t, c.Renew(t.Context(), Now().Add(10*time.Second)))
 	guest := f.guest(vmID())
 	stale := guest.id
 	stale.Start--
-	must(t, c.Register(t.Context(), proc.Guest{VM: vmID(), ID: stale}))
+	ok(t, c.Register(t.Context(), proc.Guest{VM: vmID(), ID: stale}))
 	s, err := c.Status(t.Context())
-	must(t, err)
+	ok(t, err)
 	if len(s.Guests) != 0 {
 		t.Errorf("Guests = %v, want none: the process is another one", s.Guests)
 	}
@@ -395,20 +395,20 @@ func TestNotAGuest(t *testing.T) {
 func TestSpawn(t *testing.T) {
 	f := newFixture(t)
 	text, err := json.Marshal(f.args)
-	must(t, err)
+	ok(t, err)
 	t.Setenv("GUARD_TEST", string(text))
 	log := filepath.Join(f.dir, "log")
-	must(t, Spawn(t.Context(), f.args.Socket, log, os.Args[0]))
+	ok(t, Spawn(t.Context(), f.args.Socket, log, os.Args[0]))
 	c := f.client()
 	first, err := c.Status(t.Context())
-	must(t, err)
+	ok(t, err)
 	t.Cleanup(func() {
 		h, err := proc.Open(first.Process)
-		must(t, err)
+		ok(t, err)
 		defer h.Close()
-		must(t, h.Kill())
+		ok(t, h.Kill())
 	})
-	must(t, Spawn(t.Context(), f.args.Socket, log, os.Args[0]))
+	ok(t, Spawn(t.Context(), f.args.Socket, log, os.Args[0]))
 	second, err := c.Status(t.Context())
 	if err != nil || second.Process != first.Process {
 		t.Errorf("after the second Spawn the guard is %v, %v; want %v", second, err, first)
@@ -429,21 +429,21 @@ func TestMemory(t *testing.T) {
 	for d := range Boottime(1000) { // some are overtaken, the last is not
 		m.remember(d + 1)
 	}
-	must(t, m.close())
+	ok(t, m.close())
 	good, err := os.ReadFile(path)
-	must(t, err)
+	ok(t, err)
 	if m, deadline, err = openMemory(path); err != nil || deadline != 1000 {
 		t.Errorf("openMemory = %d, %v; want 1000", deadline, err)
 	}
-	must(t, m.close())
+	ok(t, m.close())
 	for i := range good {
 		bad := bytes.Clone(good)
 		bad[i] ^= 1
-		must(t, os.WriteFile(path, bad, 0o600))
+		ok(t, os.WriteFile(path, bad, 0o600))
 		m, deadline, err := openMemory(path)
 		if err != nil || deadline != 0 {
 			t.Errorf("openMemory with byte %d flipped = %d, %v; want none", i, deadline, err)
 		}
-		must(t, m.close())
+		ok(t, m.close())
 	}
 }

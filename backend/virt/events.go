@@ -10,8 +10,10 @@ import (
 )
 
 // Run keeps listening for events, through every restart of libvirtd, until ctx
-// ends; it returns nil then. The other methods do not need it.
+// ends; it returns nil then, with the idle connections closed. The other methods do
+// not need it.
 func (h *Hypervisor) Run(ctx context.Context) error {
+	defer h.Close()
 	retry := retryMin
 	for ctx.Err() == nil {
 		began := time.Now()

@@ -187,6 +187,10 @@ func (d *disk) kill() {
 	_ = d.cmd.Wait()
 }
 
+// guestWait is how long a guest may take to boot and work: seconds on an idle
+// machine, minutes on a busy one.
+const guestWait = 3 * time.Minute
+
 // wait polls until ok, or fails the test.
 func wait(t *testing.T, limit time.Duration, what string, ok func() bool) {
 	t.Helper()
@@ -255,7 +259,7 @@ func (n *node) waitWork(vm model.VMID) progress {
 	n.t.Helper()
 	before := n.progress(vm)
 	var now progress
-	wait(n.t, 60*time.Second, "the guest to verify", func() bool {
+	wait(n.t, guestWait, "the guest to verify", func() bool {
 		now = n.progress(vm)
 		return now.verified > before.verified && now.writes > before.writes
 	})
@@ -281,7 +285,7 @@ func (n *node) guest(vm model.VMID) virt.Guest {
 // waitEvent waits for an event of a machine, past others.
 func (n *node) waitEvent(vm model.VMID, state virt.State, reason string) {
 	n.t.Helper()
-	limit := time.After(30 * time.Second)
+	limit := time.After(time.Minute)
 	for {
 		select {
 		case e := <-n.hv.Events():

@@ -53,7 +53,7 @@ func TestGuestLife(t *testing.T) {
 
 	d.Revision = 8
 	n.start(d)
-	wait(t, 60*time.Second, "the second scan", func() bool {
+	wait(t, guestWait, "the second scan", func() bool {
 		return strings.Count(n.log(d.ID), "scanned 32768 sectors errors 0") == 2
 	})
 	if g := n.guest(d.ID); g.Revision != 8 {
@@ -62,7 +62,7 @@ func TestGuestLife(t *testing.T) {
 	if err := n.hv.Reset(t.Context(), d.ID); err != nil {
 		t.Errorf("Reset: %v", err)
 	}
-	wait(t, 60*time.Second, "the third scan", func() bool {
+	wait(t, guestWait, "the third scan", func() bool {
 		return strings.Count(n.log(d.ID), "scanned 32768 sectors errors 0") == 3
 	})
 	for range 2 { // the second time there is nothing to do
