@@ -34,7 +34,7 @@ var allowed = map[string]string{
 	"nbd":          "model must iobuf",
 	"proc":         "model",
 	"virt":         "proc model must",
-	"guard":        "proc model must",
+	"guard":        "proc unixsock model must",
 	"placement":    "model",
 	"meta/command": "model",
 	"api/schema":   "model",

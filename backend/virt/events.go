@@ -19,7 +19,7 @@ func (h *Hypervisor) Run(ctx context.Context) error {
 		began := time.Now()
 		err := h.listen(ctx)
 		if ctx.Err() != nil {
-			return nil //nolint:nilerr // whatever it was, the end was asked for
+			return nil
 		}
 		if time.Since(began) > retryMax {
 			retry = retryMin
