@@ -178,7 +178,8 @@ func (a *Agent) acquire(ctx context.Context, id model.VolumeID, purpose model.Pu
 		if err == nil {
 			return out.(model.Volume), nil //nolint:errcheck,forcetypeassert // the command says what it returns
 		}
-		if !a.again(err, rec, purpose) {
+		now, _ := out.(model.Volume) // it comes with a Conflict too
+		if !again(err, rec, now, purpose) {
 			return model.Volume{}, err
 		}
 		select {
@@ -191,14 +192,13 @@ func (a *Agent) acquire(ctx context.Context, id model.VolumeID, purpose model.Pu
 
 // again reports whether an acquisition that was refused is worth another try: the
 // record changed meanwhile, or its holder is still there for a reason that ends.
-func (a *Agent) again(err error, rec model.Volume, purpose model.Purpose) bool {
+func again(err error, was, now model.Volume, purpose model.Purpose) bool {
 	switch model.CodeOf(err) { //nolint:exhaustive // the others do not pass with time
 	case model.Unavailable:
 		return true
 	case model.Conflict:
-		now, err := a.cfg.Meta.Local().Volume(rec.ID)
-		moved := err == nil && (now.Revision != rec.Revision || now.Generation != rec.Generation)
-		return moved || purpose == model.ForGuest && rec.Holder != 0 && rec.Holder != a.cfg.Self
+		moved := now.ID == was.ID && now.Revision != was.Revision
+		return moved || purpose == model.ForGuest && was.Holder != 0
 	}
 	return false
 }

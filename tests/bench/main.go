@@ -230,7 +230,7 @@ func (b *bench) startOurs(ctx context.Context) (uri string, stop func(), err err
 	if err := cli(ctx, "volume", "create", "bench", b.size).Run(); err != nil {
 		return "", stop, fmt.Errorf("create volume: %w", err)
 	}
-	export := cli(ctx, "volume", "export", "bench", "--node", "node1", "--nbd", "")
+	export := cli(ctx, "volume", "export", "bench", "--node", "node1", "--nbd", filepath.Join(b.dir, "d.sock"))
 	out, err := export.StdoutPipe()
 	if err != nil {
 		return "", stop, fmt.Errorf("export volume: %w", err)

@@ -46,7 +46,7 @@ func TestBadInput(t *testing.T) {
 		{"volume-unknown", []string{"volume", "show", "nosuch"}, 1, "nosuch"},
 		{"volume-shrink", []string{"volume", "resize", "taken", "32M"}, 1, "smaller"},
 		{"vm-unknown", []string{"vm", "start", "nosuch"}, 1, "nosuch"},
-		{"node-unknown", []string{"volume", "export", "taken", "--node", "nosuch", "--nbd", ""}, 1, "nosuch"},
+		{"node-unknown", []string{"volume", "export", "taken", "--node", "nosuch", "--nbd", filepath.Join(c.dir, "x.sock")}, 1, "nosuch"},
 		{"image-corrupt", []string{"image", "import", junk, "--name", "junk"}, 1, "image"},
 		{"token-used", join(used), 1, "token"},
 		{"token-foreign", join(foreign), 1, ""},

@@ -279,7 +279,8 @@ func (e *export) socket() string {
 // export serves a volume by NBD from a node until the test or stop ends it.
 func (c *cluster) export(name, node string) *export {
 	c.t.Helper()
-	cmd := exec.Command(program("drystone"), "volume", "export", name, "--node", node, "--nbd", "")
+	cmd := exec.Command(program("drystone"), "volume", "export", name, "--node", node,
+		"--nbd", filepath.Join(c.dir, name+"-"+node+".sock"))
 	cmd.Env = append(os.Environ(), "DRYSTONE_DIR="+c.dir)
 	var errs bytes.Buffer
 	cmd.Stderr = &errs
