@@ -1,29 +1,117 @@
 package volume
 
-import "testing"
+import (
+	"testing"
+	"time"
+)
 
 // The simulation is only worth what it catches: each rule left out is noticed
-// within a bounded number of seeds.
+// within a bounded number of seeds, by faults of the kind the rule is against.
 func TestSimulationCatchesMistakes(t *testing.T) {
-	const bound = 200
+	const bound = 150
 	for _, c := range []struct {
-		name  string
-		plant mistakes
+		name   string
+		plant  mistakes
+		faults []simFault
 	}{
-		{"acknowledge before the drop is committed", mistakes{ackEarly: true}},
-		{"skip the promise", mistakes{skipPromise: true}},
-		{"serve before the takeover has copied", mistakes{serveEarly: true}},
-		{"fill overwrites newer", mistakes{fillOverwrites: true}},
-		{"delta ignores the returning side", mistakes{deltaOneSided: true}},
+		{"acknowledge before the drop is committed", mistakes{ackEarly: true}, []simFault{
+			{"the dropped one is the last one standing", 1, func(w *simWorld) { w.lastStanding() }},
+		}},
+		{"skip the promise", mistakes{skipPromise: true}, []simFault{
+			{"a member crashes", 1, func(w *simWorld) { w.crashMember() }},
+		}},
+		{"serve before the takeover has copied", mistakes{serveEarly: true}, []simFault{
+			{"writes half way", 1, func(w *simWorld) { w.halfWay() }},
+		}},
+		{"fill overwrites newer", mistakes{fillOverwrites: true}, []simFault{
+			{"a member crashes", 2, func(w *simWorld) { w.crashMember() }},
+			{"slow disk", 2, func(w *simWorld) { w.slowDisk(100 * time.Millisecond) }},
+		}},
+		{"delta ignores the returning side", mistakes{deltaOneSided: true}, []simFault{
+			{"one is a write ahead", 1, func(w *simWorld) { w.oneAhead() }},
+		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			for seed := uint64(1); seed <= bound; seed++ {
-				if what, _ := simulate(t, seed, defaultProfile(seed), c.plant); what != "" {
+				p := simProfile{
+					nodes: 3, disks: 1, copies: 2, columns: 2, store: newDiskStore, faults: c.faults,
+					length: 20 * time.Second, think: 20 * time.Millisecond, clients: 4,
+				}
+				if what, _ := simulate(t, seed, p, c.plant); what != "" {
 					t.Logf("caught by seed %d: %.300s", seed, what)
 					return
 				}
 			}
 			t.Fatalf("not caught by %d seeds", bound)
 		})
+	}
+}
+
+// lastStanding silences a member while raft has no quorum, for longer than the
+// holder waits; then it comes back, and every other node goes.
+func (w *simWorld) lastStanding() {
+	h, _ := w.present()
+	if h == nil {
+		return
+	}
+	m := w.pick()
+	if m == h.proc.node {
+		return
+	}
+	w.raft.stallFor(7 * time.Second)
+	links := [][2]int{{h.proc.node.id, m.id}, {m.id, h.proc.node.id}}
+	w.mu.Lock()
+	for _, l := range links {
+		w.cut[l] = time.Now()
+	}
+	w.mu.Unlock()
+	time.Sleep(5 * time.Second)
+	for _, n := range w.nodes {
+		if n != m {
+			w.crashNode(n)
+		}
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, l := range links {
+		delete(w.cut, l)
+	}
+}
+
+// oneAhead lets one node have writes that no other gets, and brings it back when
+// the others have gone on without it.
+func (w *simWorld) oneAhead() {
+	ahead := w.pick()
+	w.lagAll(ahead, 300*time.Millisecond)
+	time.Sleep(150 * time.Millisecond)
+	w.crashFor(ahead, 6*time.Second)
+	for _, n := range w.nodes {
+		if n != ahead {
+			w.crashFor(n, time.Second)
+		}
+	}
+	w.lagAll(ahead, 0)
+	time.Sleep(8 * time.Second)
+}
+
+// lagAll slows the disks of all nodes but one.
+func (w *simWorld) lagAll(but *simNode, lag time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, n := range w.nodes {
+		for _, d := range n.disks {
+			if n != but {
+				d.lag = lag
+			}
+		}
+	}
+}
+
+// crashMember crashes a node that does not hold the volume.
+func (w *simWorld) crashMember() {
+	if h, _ := w.present(); h != nil {
+		if n := w.pick(); n != h.proc.node {
+			w.crashNode(n)
+		}
 	}
 }

@@ -53,7 +53,7 @@ func allFaults() []simFault {
 		{"partition", 3, func(w *simWorld) { w.partition(true) }},
 		{"partition one way", 3, func(w *simWorld) { w.partition(false) }},
 		{"slow link", 2, func(w *simWorld) { w.slowLink() }},
-		{"slow disk", 2, func(w *simWorld) { w.slowDisk() }},
+		{"slow disk", 2, func(w *simWorld) { w.slowDisk(3 * time.Second) }},
 		{"raft stalls", 2, func(w *simWorld) { w.raft.stallFor(w.between(0, 8*time.Second)) }},
 		{"raft loses answers", 2, func(w *simWorld) { w.raft.loseFor(w.between(0, 20*time.Second)) }},
 	}
@@ -64,6 +64,10 @@ func (w *simWorld) pick() *simNode { return w.nodes[w.intn(len(w.nodes))] }
 // crashNode stops a node's process with its disks and, if it runs there, the
 // holder; it comes back by itself.
 func (w *simWorld) crashNode(n *simNode) {
+	w.crashFor(n, w.between(200*time.Millisecond, 12*time.Second))
+}
+
+func (w *simWorld) crashFor(n *simNode, pause time.Duration) {
 	w.mu.Lock()
 	was := n.up
 	n.up = false
@@ -89,7 +93,7 @@ func (w *simWorld) crashNode(n *simNode) {
 		h.end()
 	}
 	w.zombies.Go(func() {
-		time.Sleep(w.between(200*time.Millisecond, 12*time.Second))
+		time.Sleep(pause)
 		w.startNode(n)
 	})
 }
@@ -188,10 +192,10 @@ func (w *simWorld) halfWay() {
 	}
 }
 
-func (w *simWorld) slowDisk() {
+func (w *simWorld) slowDisk(most time.Duration) {
 	n := w.pick()
 	d := n.disks[w.intn(len(n.disks))]
-	lag := w.between(10*time.Millisecond, 3*time.Second)
+	lag := w.between(10*time.Millisecond, most)
 	w.mu.Lock()
 	d.lag = lag
 	w.mu.Unlock()

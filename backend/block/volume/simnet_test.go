@@ -368,6 +368,10 @@ func (c *simConn) call(ctx context.Context, f func() error) error {
 		c.breakOff(errRefused)
 		return errRefused
 	}
+	w.mu.Lock()
+	lag := c.disk.lag
+	w.mu.Unlock()
+	time.Sleep(lag)
 	err := f()
 	if !w.cross(to, from) || c.proc.isDead() {
 		return errLost
