@@ -237,6 +237,9 @@ func (c *Cluster) begin(ctx context.Context, o Options, locals []node.Local) err
 	if err := c.add(ctx, locals[0], born.Node); err != nil {
 		return err
 	}
+	if err := awaitLeader(ctx, &c.Nodes[0]); err != nil {
+		return err
+	}
 	c.API = c.Nodes[0].API
 	if o.Nodes == 1 {
 		return c.save()

@@ -54,8 +54,17 @@ func await(ctx context.Context, n *Node, within time.Duration, answer func(conte
 	}
 }
 
-// awaitAnswer waits until a node's daemon answers and knows a leader.
+// awaitAnswer waits until a node's daemon answers, be it that there is no leader:
+// the others may not have been started yet.
 func awaitAnswer(ctx context.Context, n *Node) error {
+	return await(ctx, n, answerTime, func(ctx context.Context, c *client.Client) error {
+		_, err := c.Health(ctx)
+		return err
+	})
+}
+
+// awaitLeader waits until a node knows who leads.
+func awaitLeader(ctx context.Context, n *Node) error {
 	return await(ctx, n, answerTime, func(ctx context.Context, c *client.Client) error {
 		h, err := c.Health(ctx)
 		if err == nil && h.Status == schema.HealthUnavailable {
