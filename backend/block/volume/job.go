@@ -232,7 +232,9 @@ func (v *Volume) openGroup(g *group) {
 // arrived counts a member that has it, or need not have it any more; v.mu is held.
 func (v *Volume) arrived(g *group) {
 	g.left--
-	must.That(g.left >= g.refused, "group %d waits for %d, of which %d refused", g.number, g.left, g.refused)
+	if g.left < g.refused {
+		must.That(false, "group %d waits for %d, of which %d refused", g.number, g.left, g.refused)
+	}
 	if g.left == 0 {
 		v.complete(g)
 	} else if g.left == g.refused {
