@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -113,6 +114,12 @@ func (n *node) model() model.Node {
 	return model.Node{ID: n.id, Name: n.name, Address: n.name, API: "https://" + n.name}
 }
 
+// clock runs at a speed of its own, within one in a hundred between any two.
+func (n *node) clock() time.Duration {
+	speed := 1000 + time.Duration(slices.Index(n.c.nodes, n)%3-1)*4
+	return time.Since(n.c.epoch) * speed / 1000
+}
+
 // start begins or begins again.
 func (n *node) start() {
 	n.c.t.Helper()
@@ -130,7 +137,7 @@ func (n *node) start() {
 	})
 	rec, err := Open(ctx, Config{
 		Dir: filepath.Join(n.dir, "raft"), Self: n.id, Wire: tr, Peers: n.peers, LogFS: n.fs,
-		Clock: func() time.Duration { return time.Since(n.c.epoch) },
+		Clock: n.clock,
 	})
 	if err != nil {
 		n.c.t.Fatalf("Open %s: %v", n.name, err)

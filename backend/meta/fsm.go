@@ -90,8 +90,12 @@ func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
 	entries := make([]state.Entry, len(logs))
 	for i, l := range logs {
 		entries[i].Index = l.Index
-		if l.Type == raft.LogCommand {
+		switch l.Type {
+		case raft.LogCommand:
 			entries[i].Data = l.Data
+		case raft.LogConfiguration:
+			// Before the view that tells of it: who waits looks when that comes.
+			f.configure(raft.DecodeConfiguration(l.Data).Servers)
 		}
 	}
 	responses := make([]any, len(logs))
@@ -105,11 +109,8 @@ func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
 	}
 	for i, out := range outcomes {
 		responses[i] = out
-		switch logs[i].Type {
-		case raft.LogCommand:
+		if logs[i].Type == raft.LogCommand {
 			f.tell(out)
-		case raft.LogConfiguration:
-			f.configure(raft.DecodeConfiguration(logs[i].Data).Servers)
 		}
 	}
 	return responses

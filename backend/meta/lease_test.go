@@ -51,7 +51,7 @@ func TestLeaseEndsAtTheHolderFirst(t *testing.T) {
 			time.Sleep(s.Left)
 		}
 		waited := time.Since(cut)
-		if waited < lost+LeaseKill || waited > leaseWait {
+		if waited < lost+LeaseKill || waited > leaseWait*101/100 { // on the leader's clock it is exact
 			t.Errorf("the leader waited %v, the node served %v; want %v between, and %v at most",
 				waited, lost, LeaseKill, leaseWait)
 		}
@@ -113,7 +113,7 @@ func TestLeaseAcrossLeaders(t *testing.T) {
 			}
 			time.Sleep(10 * time.Millisecond)
 		}
-		if waited := time.Since(led); waited < leaseWait-100*time.Millisecond {
+		if waited := time.Since(led); waited < leaseWait*99/100 {
 			t.Errorf("the new leader waited %v, want %v", waited, leaseWait)
 		}
 		if !next.Lease().Valid() {
@@ -202,7 +202,7 @@ func TestPlaceWaitsForLease(t *testing.T) {
 			t.Errorf("placing a machine that runs: %q", got)
 		}
 		other.stop()
-		time.Sleep(leaseWait)
+		time.Sleep(leaseWait * 101 / 100)
 		c.must(lead, back)
 		c.must(lead, command.NodeRemove{Node: other.id, Lost: true})
 	})
@@ -306,6 +306,34 @@ func TestLeaseWaits(t *testing.T) {
 		}
 		if err := l.Lost(t.Context()); err != nil || time.Since(began) != 5*time.Second {
 			t.Errorf("Lost: %v after %v", err, time.Since(began))
+		}
+	})
+}
+
+// A node whose daemon was restarted has its lease, and what was decided
+// meanwhile, soon after: its guests wait for it. How long it was away does not
+// matter.
+func TestLeaseAfterRestart(t *testing.T) {
+	bubble(t, 3, func(t *testing.T, c *cluster) {
+		lead := c.leader()
+		n := c.others(lead)[0]
+		for _, away := range []time.Duration{time.Second, 10 * time.Second, 45 * time.Second} {
+			c.leased()
+			n.stop()
+			time.Sleep(away)
+			name := "during-" + away.String()
+			c.must(lead, user(name))
+			n.start()
+			began := time.Now()
+			if err := n.Lease().Wait(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if took := time.Since(began); took > 1500*time.Millisecond {
+				t.Errorf("after %v away the lease came %v after the start", away, took)
+			}
+			if _, err := n.Local().FindUser(name); err != nil {
+				t.Errorf("a node with a lease lacks what was decided before: %v", err)
+			}
 		}
 	})
 }

@@ -126,7 +126,7 @@ func (m *Record) Close() error {
 		m.cancel()
 		down := m.raft.Shutdown()
 		m.log.Release()
-		m.err = down.Error()
+		m.err = errors.Join(m.stream.Close(), down.Error())
 		m.err = errors.Join(m.err, m.trans.Close())
 		m.wg.Wait()
 		m.err = errors.Join(m.err, m.log.Close(), m.store.Close())

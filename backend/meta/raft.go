@@ -3,6 +3,7 @@ package meta
 import (
 	"fmt"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -74,10 +75,16 @@ func (m *Record) startRaft() error {
 	m.fsm = newFSM(m.store)
 	m.stream = newStream(m.cfg.Self, m.cfg.Wire)
 	m.trans = newTransport(m.stream, m.log, log)
+	var r atomic.Pointer[raft.Raft]
+	m.trans.leads = func(term uint64) bool {
+		now := r.Load()
+		return now != nil && now.State() == raft.Leader && now.CurrentTerm() == term
+	}
 	m.raft, err = raft.NewRaft(m.raftConfig(m.lead.notify, log), m.fsm, logs, m.log, snaps, m.trans)
 	if err != nil {
 		return fmt.Errorf("start raft: %w (and %w)", err, m.trans.Close())
 	}
+	r.Store(m.raft)
 	m.raft.RegisterObserver(raft.NewObserver(m.lead.observed, false, func(o *raft.Observation) bool {
 		_, ok := o.Data.(raft.LeaderObservation)
 		return ok

@@ -17,6 +17,14 @@ import (
 // raftProto is the wire's protocol that raft speaks in.
 const raftProto = "raft"
 
+// Raft waits longer after each failure to reach a peer, up to ten seconds, and a
+// peer that comes back would be left waiting as long for what it missed. So a
+// failure is kept from raft for a while.
+const (
+	reconnectPause = 200 * time.Millisecond
+	reconnectMost  = time.Minute
+)
+
 // candidacyPause is how long a node whose log hung does not try to lead.
 const candidacyPause = 60 * time.Second
 
@@ -106,12 +114,14 @@ func (raftAddr) Network() string { return raftProto }
 // String implements net.Addr.
 func (a raftAddr) String() string { return string(a) }
 
-// A transport is raft's own over a stream, with two things added: it notes when
-// each peer last agreed that we lead, and it does not ask for votes while our
-// disk is suspect.
+// A transport is raft's own over a stream, with three things added: it notes when
+// each peer last agreed that we lead, it does not ask for votes while our disk is
+// suspect, and it tries again by itself to send entries.
 type transport struct {
 	*raft.NetworkTransport
-	log *raftlog.Store
+	log    *raftlog.Store
+	closed <-chan struct{}
+	leads  func(term uint64) bool // whether it still makes sense; set before use
 
 	mu   sync.Mutex // guards what follows
 	tick uint64     // counts moments
@@ -130,7 +140,7 @@ func newTransport(s *stream, log *raftlog.Store, l *logger) *transport {
 		NetworkTransport: raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 			Stream: s, Logger: l, MaxPool: 3, MaxRPCsInFlight: 1, Timeout: rpcTimeout,
 		}),
-		log:  log,
+		log: log, closed: s.ctx.Done(),
 		acks: map[raft.ServerID]ack{},
 		news: make(chan struct{}),
 	}
@@ -145,6 +155,25 @@ func (t *transport) Close() error {
 
 // AppendEntries implements raft.Transport.
 func (t *transport) AppendEntries(id raft.ServerID, to raft.ServerAddress,
+	req *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse,
+) error {
+	began := time.Now()
+	for {
+		err := t.appendOnce(id, to, req, resp)
+		heartbeat := req.PrevLogEntry == 0 && len(req.Entries) == 0
+		if err == nil || heartbeat || time.Since(began) > reconnectMost || !t.leads(req.Term) {
+			return err
+		}
+		select {
+		case <-time.After(reconnectPause):
+		case <-t.closed:
+			return err
+		}
+	}
+}
+
+// appendOnce sends one request and notes the answer.
+func (t *transport) appendOnce(id raft.ServerID, to raft.ServerAddress,
 	req *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse,
 ) error {
 	asked := t.moment()
