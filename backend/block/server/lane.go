@@ -60,11 +60,11 @@ func (l *lane) push(r *request) error {
 	wake := l.asleep
 	l.asleep = false
 	l.mu.Unlock()
-	if over {
-		return errWindow
-	}
 	if wake {
 		l.wake <- struct{}{}
+	}
+	if over {
+		return errWindow
 	}
 	return nil
 }
