@@ -326,12 +326,12 @@ func (g *Gossip) seek(ctx context.Context) {
 // repeat what the view says: not everybody is.
 func (g *Gossip) join(ctx context.Context, peers []string) bool {
 	var found atomic.Bool
-	var tries errgroup.Group
+	tries, ctx := errgroup.WithContext(ctx)
 	tries.SetLimit(joinsAtOnce)
 	for _, p := range peers {
 		tries.Go(func() error {
-			if ctx.Err() != nil {
-				return nil
+			if err := ctx.Err(); err != nil {
+				return err
 			}
 			if n, _ := g.serf.Join([]string{p}, true); n > 0 {
 				found.Store(true)
@@ -339,7 +339,7 @@ func (g *Gossip) join(ctx context.Context, peers []string) bool {
 			return nil
 		})
 	}
-	_ = tries.Wait() // they return none
+	_ = tries.Wait() // the caller sees its own context
 	return found.Load()
 }
 

@@ -27,36 +27,36 @@ import (
 	"drystone.example/drystone/backend/model"
 )
 
-func newCA(t testing.TB) *CA {
-	t.Helper()
+func newCA(tb testing.TB) *CA {
+	tb.Helper()
 	ca, err := NewCA(model.NewID[model.ClusterID]())
 	if err != nil {
-		t.Fatalf("NewCA: %v", err)
+		tb.Fatalf("NewCA: %v", err)
 	}
 	return ca
 }
 
-func newKeeper(t testing.TB, ca *CA, node model.NodeID, addresses ...string) *Keeper {
-	t.Helper()
+func newKeeper(tb testing.TB, ca *CA, node model.NodeID, addresses ...string) *Keeper {
+	tb.Helper()
 	key, err := NewKey()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	request, err := key.Request()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	c, err := ca.Issue(request, node, addresses)
 	if err != nil {
-		t.Fatalf("Issue: %v", err)
+		tb.Fatalf("Issue: %v", err)
 	}
-	dir := t.TempDir()
+	dir := tb.TempDir()
 	if err := Save(dir, key, c); err != nil {
-		t.Fatalf("Save: %v", err)
+		tb.Fatalf("Save: %v", err)
 	}
 	k, err := OpenKeeper(dir)
 	if err != nil {
-		t.Fatalf("OpenKeeper: %v", err)
+		tb.Fatalf("OpenKeeper: %v", err)
 	}
 	return k
 }
@@ -97,7 +97,7 @@ func (b *buffered) Close() error {
 
 // shake lets a client and a server shake hands over a pipe, and then exchange a
 // byte, which proves to the client that the server has accepted it too.
-func shake(t *testing.T, client, server *tls.Config) (clientErr, serverErr error, who tls.ConnectionState) {
+func shake(t *testing.T, client, server *tls.Config) (who tls.ConnectionState, clientErr, serverErr error) {
 	t.Helper()
 	a, b := pipe()
 	s := tls.Server(b, server)
@@ -117,13 +117,13 @@ func shake(t *testing.T, client, server *tls.Config) (clientErr, serverErr error
 	}
 	_ = a.Close()
 	serverErr = <-done
-	return clientErr, serverErr, s.ConnectionState()
+	return s.ConnectionState(), clientErr, serverErr
 }
 
 func TestNodesRecogniseEachOther(t *testing.T) {
 	ca := newCA(t)
 	a, b := newKeeper(t, ca, 1), newKeeper(t, ca, 2)
-	clientErr, serverErr, cs := shake(t, a.NodeClient("p", 2), b.NodeServer([]string{"p"}))
+	cs, clientErr, serverErr := shake(t, a.NodeClient("p", 2), b.NodeServer([]string{"p"}))
 	if clientErr != nil || serverErr != nil {
 		t.Fatalf("handshake: client %v, server %v", clientErr, serverErr)
 	}
@@ -164,7 +164,7 @@ func TestNodesRefuse(t *testing.T) {
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			clientErr, serverErr, _ := shake(t, c.client, c.server)
+			_, clientErr, serverErr := shake(t, c.client, c.server)
 			if clientErr == nil {
 				t.Errorf("the client saw no error")
 			}
@@ -198,14 +198,14 @@ func TestExpiredCertificateIsRefused(t *testing.T) {
 		a := newKeeper(t, ca, 1)
 		time.Sleep(LeafLife - time.Hour)
 		b := newKeeper(t, ca, 2)
-		if clientErr, serverErr, _ := shake(t, a.NodeClient("p", 2), b.NodeServer([]string{"p"})); clientErr != nil || serverErr != nil {
+		if _, clientErr, serverErr := shake(t, a.NodeClient("p", 2), b.NodeServer([]string{"p"})); clientErr != nil || serverErr != nil {
 			t.Fatalf("an hour before: client %v, server %v", clientErr, serverErr)
 		}
 		time.Sleep(time.Hour + time.Second)
-		if _, serverErr, _ := shake(t, a.NodeClient("p", 2), b.NodeServer([]string{"p"})); model.CodeOf(serverErr) != model.Denied {
+		if _, _, serverErr := shake(t, a.NodeClient("p", 2), b.NodeServer([]string{"p"})); model.CodeOf(serverErr) != model.Denied {
 			t.Errorf("expired client: server says %v", serverErr)
 		}
-		if clientErr, _, _ := shake(t, b.NodeClient("p", 1), a.NodeServer([]string{"p"})); model.CodeOf(clientErr) != model.Denied {
+		if _, clientErr, _ := shake(t, b.NodeClient("p", 1), a.NodeServer([]string{"p"})); model.CodeOf(clientErr) != model.Denied {
 			t.Errorf("expired server: client says %v", clientErr)
 		}
 	})
@@ -242,7 +242,7 @@ func TestJoinerPinsTheCluster(t *testing.T) {
 		{"wrong pin", PinnedTLS(foreign.Pin(), ""), web, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			err, _, _ := shake(t, c.client, c.server)
+			_, err, _ := shake(t, c.client, c.server)
 			if c.ok && err != nil || !c.ok && model.CodeOf(err) != model.Denied {
 				t.Errorf("handshake: %v", err)
 			}
@@ -506,7 +506,7 @@ func TestRenewal(t *testing.T) {
 		for range 10 * 7 {
 			time.Sleep(24 * time.Hour)
 			fresh := newKeeper(t, ca, 2)
-			clientErr, serverErr, _ := shake(t, fresh.NodeClient("p", 1), server)
+			_, clientErr, serverErr := shake(t, fresh.NodeClient("p", 1), server)
 			if clientErr != nil || serverErr != nil {
 				t.Fatalf("after %v: client %v, server %v", time.Since(start), clientErr, serverErr)
 			}

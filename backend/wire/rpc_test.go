@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"io"
 	"log/slog"
 	"strings"
 	"sync"
@@ -61,7 +60,7 @@ func register(tr *wire.Transport) {
 func quietLog(t *testing.T) {
 	t.Helper()
 	old := slog.Default()
-	slog.SetDefault(slog.New(slog.NewTextHandler(io.Discard, nil)))
+	slog.SetDefault(slog.New(slog.DiscardHandler))
 	t.Cleanup(func() { slog.SetDefault(old) })
 }
 
@@ -268,7 +267,7 @@ func TestHostileCaller(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer conn.Close()
+			defer func() { _ = conn.Close() }()
 			if _, err := conn.Write([]byte(bytes)); err != nil {
 				t.Fatal(err)
 			}

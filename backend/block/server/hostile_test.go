@@ -37,6 +37,8 @@ func (r *rig) greeted(instance uint64) net.Conn {
 	return conn
 }
 
+func drop(conn net.Conn) { _ = conn.Close() }
+
 // isCut reports whether the other side ends the connection, and not in silence.
 func isCut(t *testing.T, conn net.Conn) bool {
 	t.Helper()
@@ -90,7 +92,7 @@ func TestHostileClient(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			conn := r.greeted(77)
-			defer conn.Close()
+			defer drop(conn)
 			if _, err := conn.Write(sent); err != nil {
 				t.Fatal(err)
 			}
@@ -105,7 +107,7 @@ func TestHostileClient(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			conn := r.raw()
-			defer conn.Close()
+			defer drop(conn)
 			if _, err := conn.Write(hello); err != nil {
 				t.Fatal(err)
 			}
@@ -203,9 +205,9 @@ func TestNewerConnectionSupersedes(t *testing.T) {
 		d := newMemDisk(t)
 		r.server.Add(5, d)
 		old, other := r.greeted(1), r.greeted(2)
-		defer other.Close()
+		defer drop(other)
 		renewed := r.greeted(1)
-		defer renewed.Close()
+		defer drop(renewed)
 		if !isCut(t, old) {
 			t.Error("the older connection stays")
 		}

@@ -142,7 +142,7 @@ func (l *lane) allow(r *request) error {
 	if err := l.session.ctx.Err(); err != nil {
 		return model.Errorf(model.Unavailable, "the connection has ended: %w", err)
 	}
-	return l.session.mayHold(r.op.Volume, r.op.Generation)
+	return l.session.mayHold(l.session.ctx, r.op.Volume, r.op.Generation)
 }
 
 func (l *lane) take(empty []*request) []*request {
@@ -200,7 +200,7 @@ func (l *lane) do(r *request) error {
 }
 
 func (r *request) doPrepare(ctx context.Context, d Disk) error {
-	if err := r.session.mayHold(r.prepare.Volume, r.prepare.Generation); err != nil {
+	if err := r.session.mayHold(ctx, r.prepare.Volume, r.prepare.Generation); err != nil {
 		return err
 	}
 	p, err := d.Prepare(ctx, r.prepare)
@@ -213,7 +213,7 @@ func (r *request) doPrepare(ctx context.Context, d Disk) error {
 
 func (r *request) doRead(ctx context.Context, d Disk) error {
 	q := r.read
-	if err := r.session.mayHold(q.Volume, q.Generation); err != nil {
+	if err := r.session.mayHold(ctx, q.Volume, q.Generation); err != nil {
 		return err
 	}
 	r.buf = iobuf.Get(q.Count * int(model.BlockSize))
@@ -225,7 +225,7 @@ func (r *request) doRead(ctx context.Context, d Disk) error {
 }
 
 func (r *request) doList(ctx context.Context, d Disk) error {
-	if err := r.session.mayHold(r.list.Volume, r.list.Generation); err != nil {
+	if err := r.session.mayHold(ctx, r.list.Volume, r.list.Generation); err != nil {
 		return err
 	}
 	listing, err := d.List(ctx, r.list)
@@ -238,7 +238,7 @@ func (r *request) doList(ctx context.Context, d Disk) error {
 
 func (r *request) doReadVersion(ctx context.Context, d Disk) (err error) {
 	q := r.version
-	if err := r.session.mayHold(q.volume, q.generation); err != nil {
+	if err := r.session.mayHold(ctx, q.volume, q.generation); err != nil {
 		return err
 	}
 	r.buf = iobuf.Get(int(model.PageSize))

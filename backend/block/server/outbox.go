@@ -49,10 +49,9 @@ func (o *outbox) put(f outgoing) bool {
 	return true
 }
 
-// close ends run; what was not written is returned.
-func (o *outbox) close() []outgoing {
+// close ends run; what was not written is dropped.
+func (o *outbox) close() {
 	o.mu.Lock()
-	left := o.queue
 	o.queue, o.closed = nil, true
 	wake := o.asleep
 	o.asleep = false
@@ -60,7 +59,6 @@ func (o *outbox) close() []outgoing {
 	if wake {
 		o.wake <- struct{}{}
 	}
-	return left
 }
 
 // take waits for frames and swaps its empty slice for theirs; nil: closed.

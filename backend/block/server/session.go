@@ -259,7 +259,7 @@ func (s *session) lane(id model.DiskID) (*lane, error) {
 }
 
 // mayHold asks once whether the peer may speak for a volume.
-func (s *session) mayHold(vol model.VolumeID, gen model.Generation) error {
+func (s *session) mayHold(ctx context.Context, vol model.VolumeID, gen model.Generation) error {
 	ask := s.server.cfg.MayHold
 	if ask == nil {
 		return nil
@@ -270,7 +270,7 @@ func (s *session) mayHold(vol model.VolumeID, gen model.Generation) error {
 	if ok && known == gen {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(s.ctx, stallAfter)
+	ctx, cancel := context.WithTimeout(ctx, stallAfter)
 	defer cancel()
 	if err := ask(ctx, s.peer, vol, gen); err != nil {
 		return err

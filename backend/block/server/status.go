@@ -99,28 +99,31 @@ func (r *reader) readError(s status) error {
 		return nil
 	}
 	text := string(r.take(int(r.u16())))
-	switch s {
-	case statusGap:
+	if s == statusGap {
 		return disk.ErrGap
-	case statusBlocks:
-		e := &disk.CorruptError{Volume: model.VolumeID(r.u64()), Column: r.u32()}
-		n := int(r.u32())
-		if n < 1 || n > maxBlocks || len(r.b) < 8*n {
-			r.ok = false
-			return nil
-		}
-		for range n {
-			e.Blocks = append(e.Blocks, layout.Block(r.u64()))
-		}
-		return e
-	default:
-		code, known := codes[s]
-		if !known {
-			code = model.Internal
-		}
-		if text == "" {
-			text = "the disk failed; the log of its node says why"
-		}
-		return &model.Error{Code: code, Text: text}
 	}
+	if s == statusBlocks {
+		return r.corruptBlocks()
+	}
+	code, known := codes[s]
+	if !known {
+		code = model.Internal
+	}
+	if text == "" {
+		text = "the disk failed; the log of its node says why"
+	}
+	return &model.Error{Code: code, Text: text}
+}
+
+func (r *reader) corruptBlocks() error {
+	e := &disk.CorruptError{Volume: model.VolumeID(r.u64()), Column: r.u32()}
+	n := int(r.u32())
+	if n < 1 || n > maxBlocks || len(r.b) < 8*n {
+		r.ok = false
+		n = 1 // the link breaks; an error names a block all the same
+	}
+	for range n {
+		e.Blocks = append(e.Blocks, layout.Block(r.u64()))
+	}
+	return e
 }

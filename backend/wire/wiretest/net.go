@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -184,7 +185,7 @@ func (h *host) Listen(_ context.Context, address string) (net.Listener, error) {
 // port draws a port; n.mu is held.
 func (n *Net) port() string {
 	n.ports++
-	return fmt.Sprint(n.ports)
+	return strconv.Itoa(n.ports)
 }
 
 // Dial implements wire.Network.
