@@ -103,6 +103,7 @@ func (a *Agent) Start(ctx context.Context) { a.openDisks(ctx) }
 func (a *Agent) Run(ctx context.Context) error {
 	a.work.Go(func() { a.reporting(a.ctx) })
 	a.work.Go(func() { a.collecting(a.ctx) })
+	a.work.Go(func() { a.tidying(a.ctx) })
 	a.work.Go(func() { a.following(a.ctx) })
 	if a.guests != nil {
 		a.work.Go(func() { a.guests.renewing(a.ctx) })

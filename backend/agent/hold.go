@@ -8,6 +8,7 @@ import (
 
 	"drystone.example/drystone/backend/block/volume"
 	"drystone.example/drystone/backend/meta/command"
+	"drystone.example/drystone/backend/meta/state"
 	"drystone.example/drystone/backend/model"
 )
 
@@ -232,7 +233,7 @@ func (a *Agent) close(h *Hold) {
 }
 
 // letGo says in the record that nobody holds a volume. What fails here is made
-// good by the next acquisition, or when the node's lease ends.
+// good by tidying, or when the node's lease ends.
 func (a *Agent) letGo(id model.VolumeID, generation model.Generation) {
 	ctx, cancel := context.WithTimeout(context.Background(), releaseTime)
 	defer cancel()
@@ -244,6 +245,30 @@ func (a *Agent) letGo(id model.VolumeID, generation model.Generation) {
 	default:
 		a.log.Warn("volume was not released", "volume", id, "err", err)
 	}
+}
+
+// tidying releases the volumes that the record says this node holds and that it
+// does not: those of a daemon before this one, which died. Nobody else could have
+// them while this node has its lease.
+func (a *Agent) tidying(ctx context.Context) {
+	for {
+		view := a.cfg.Meta.Local()
+		for _, rec := range view.Volumes() {
+			if rec.Holder == a.cfg.Self && !a.holds.known(rec.ID) {
+				a.letGo(rec.ID, rec.Generation)
+			}
+		}
+		if !a.sleepUntilChange(ctx, view, state.Volumes, 0, time.Minute) {
+			return
+		}
+	}
+}
+
+// known reports whether a volume is held here, or is about to be.
+func (s *holds) known(id model.VolumeID) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.all[id] != nil
 }
 
 // waiting is the error of who gave up waiting.

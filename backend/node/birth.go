@@ -241,5 +241,19 @@ func redeem(ctx context.Context, server string, token pki.Token, req schema.Join
 	defer cancel()
 	c := client.WithTLS(withPort(server), pki.JoinerTLS(token.Fingerprint), model.Secret{})
 	defer c.Close()
-	return c.Join(ctx, req)
+	answer, err := c.Join(ctx, req)
+	if foreign(err) {
+		return answer, model.Errorf(model.Denied, "%s does not belong to the cluster that gave out this token", server)
+	}
+	return answer, err
+}
+
+// foreign reports whether a server was refused by its certificate.
+func foreign(err error) bool {
+	for ; err != nil; err = errors.Unwrap(err) {
+		if e, ok := err.(*model.Error); ok && e.Code == model.Denied { //nolint:errorlint // each link is looked at
+			return true
+		}
+	}
+	return false
 }

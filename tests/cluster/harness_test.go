@@ -102,6 +102,9 @@ func (c *cluster) load() {
 // keepLogs copies the nodes' logs to where the test keeps what it leaves.
 func (c *cluster) keepLogs() {
 	to := c.t.ArtifactDir()
+	if err := os.MkdirAll(to, 0o700); err != nil {
+		c.t.Log(err)
+	}
 	for _, n := range c.Nodes {
 		text, err := os.ReadFile(n.Log)
 		if err != nil {
