@@ -107,6 +107,9 @@ func (s *session) setVring(m *message) error {
 			return model.Errorf(model.Invalid, "queue %d enabled %d times", index, n)
 		}
 		q.enabled = n == 1
+		if !q.enabled {
+			q.paused = time.Now()
+		}
 		s.configured = true
 		return s.start(int(index))
 	}
@@ -190,7 +193,8 @@ func (s *session) setVringFile(m *message) error {
 // stop ends a ring for GET_VRING_BASE and answers where it stood. It waits for
 // what is in flight; if the Device is stalled it parks it after a while, so that
 // QEMU is not stalled too, unless the guest is being migrated: the requests
-// would not come along.
+// would not come along. The while begins when the ring was disabled, which QEMU
+// does to all before it stops the first, so that it is spent once.
 func (s *session) stop(b []byte) ([]byte, error) {
 	index, _, err := decodeVring(b)
 	if err != nil {
@@ -204,7 +208,10 @@ func (s *session) stop(b []byte) ([]byte, error) {
 		q.ring.halt()
 		var late <-chan time.Time
 		if !s.mem.isLogging() {
-			timer := time.NewTimer(s.srv.times.park)
+			if q.enabled {
+				q.paused = time.Now()
+			}
+			timer := time.NewTimer(time.Until(q.paused.Add(s.srv.times.park)))
 			defer timer.Stop()
 			late = timer.C
 		}

@@ -12,7 +12,9 @@ import (
 // or ctx ends, and after it returns nothing of it may overtake a later call.
 //
 // WriteAt, Discard and WriteZeroes return when the change is durable; Flush
-// returns when everything that returned before it is durable.
+// returns when everything that returned before it is durable. An error becomes
+// an I/O error in the guest, which few guests take well: a Device that can only
+// wait should wait.
 type Device interface {
 	// Size is the present size in bytes. It may grow at any time; Server.Resize
 	// tells the guest.

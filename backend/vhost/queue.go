@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync/atomic"
+	"time"
 
 	"drystone.example/drystone/backend/model"
 )
@@ -15,6 +16,7 @@ type queue struct {
 	setup   ringSetup
 	kick    *eventFD
 	enabled bool
+	paused  time.Time // when it was last disabled
 	ring    *ring
 	parked  int64
 

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"math/rand/v2"
 	"testing"
+	"time"
 
 	"drystone.example/drystone/backend/model"
 )
@@ -230,6 +231,26 @@ func TestPlainRing(t *testing.T) {
 	status := v.alloc(1)
 	q.publish(q.chain([]segment{q.head(blkFlush, 0)}, []segment{{status, 1}}, true))
 	eventually(t, "the indirect chain to be refused", func() bool { return s.Stats().Failed == 1 })
+}
+
+// A kick that the guest need not send is never missed: the next request follows
+// at once on the answer, when the device is about to sleep.
+func TestNoKickIsLost(t *testing.T) {
+	_, v := boot(t, newDisk(1<<20), 1)
+	q := v.queues[0]
+	status := v.alloc(1)
+	o := q.chain([]segment{q.head(blkFlush, 0)}, []segment{{status, 1}}, false)
+	free := q.free
+	for i := range 20000 {
+		o.done = false
+		q.publish(o)
+		for began := time.Now(); !o.done; q.collect() {
+			if time.Since(began) > 10*time.Second {
+				t.Fatalf("request %d is not answered", i)
+			}
+		}
+		q.free = free
+	}
 }
 
 // Many requests at once on many queues, each to a place of its own, wrap the

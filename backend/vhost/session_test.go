@@ -251,22 +251,30 @@ func TestStopParks(t *testing.T) {
 	var released atomic.Int32
 	cfg := d.config()
 	cfg.Release = func() { released.Add(1) }
-	s, _ := start(t, cfg, func(s *Server) { s.times.park = settle })
+	const park = time.Second
+	s, _ := start(t, cfg, func(s *Server) { s.times.park = park })
 	v := newVMM(t, s.cfg.Path, 2)
 	v.dial()
 	v.handshake()
 	v.run()
-	q := v.queues[0]
 	data := random(1, 512)
-	for i := range 3 {
-		q.request(blkOut, uint64(i), data, 0)
+	for i := range 6 {
+		v.queues[i/3].request(blkOut, uint64(i), data, 0)
 	}
-	for range 3 {
+	for range 6 {
 		<-valve.entered
 	}
-	v.stop(1)
+	v.enable(0, false)
+	v.enable(1, false)
+	began := time.Now()
 	if got := v.stop(0); got != 3 || s.Stats().Parked != 3 {
 		t.Fatalf("base %d, parked %d; want 3 and 3", got, s.Stats().Parked)
+	}
+	first := time.Since(began)
+	le := binary.LittleEndian
+	v.ask(getVringBase, le.AppendUint32(le.AppendUint32(nil, 1), 0))
+	if both := time.Since(began); first < park || both > first+park/2 {
+		t.Errorf("the first queue was waited for %v, both %v; want %v once", first, both, park)
 	}
 	v.ask(getFeatures, nil) // QEMU is answered although the device is not
 	for i := range v.queues {
@@ -274,16 +282,53 @@ func TestStopParks(t *testing.T) {
 		v.enable(i, true)
 	}
 	time.Sleep(settle)
-	if len(valve.entered) > 0 || q.usedIndex() != 0 || released.Load() > 0 {
-		t.Fatal("parked requests were started beside those they repeat")
+	for _, q := range v.queues {
+		if len(valve.entered) > 0 || q.usedIndex() != 0 || released.Load() > 0 {
+			t.Fatal("parked requests were started beside those they repeat")
+		}
 	}
 	close(valve.open)
-	q.waitAll()
-	if q.completed != 3 || !d.holds(1024, data) {
-		t.Errorf("%d answers, want 3, or other data", q.completed)
+	for i, q := range v.queues {
+		q.waitAll()
+		if q.completed != 3 || !d.holds(int64(i)*3*512, data) {
+			t.Errorf("queue %d: %d answers, want 3, or other data", i, q.completed)
+		}
 	}
-	if got := s.Stats(); got.Parked != 0 || got.Resubmitted != 3 {
+	if got := s.Stats(); got.Parked != 0 || got.Resubmitted != 6 {
 		t.Errorf("stats %+v", got)
+	}
+}
+
+// R5: what was parked never touches the guest again: it may have been reset and
+// use its memory for something else when the device comes back.
+func TestParkedTouchNothing(t *testing.T) {
+	d := newDisk(1 << 20)
+	valve := newValve(d, "read")
+	s, _ := start(t, d.config(), func(s *Server) { s.times.park = settle })
+	v := newVMM(t, s.cfg.Path, 1)
+	v.dial()
+	v.handshake()
+	v.run()
+	q := v.queues[0]
+	o := q.request(blkIn, 0, nil, 4096)
+	<-valve.entered
+	v.stop(0)
+	q.reset()
+	v.inflight = nil
+	v.getInflight()
+	before := bytes.Repeat([]byte{0xaa}, lowSize+highSize)
+	copy(v.memory.data[o.data:], before[:8192])
+	copy(before, v.memory.data)
+	close(valve.open)
+	eventually(t, "the request to come back", func() bool { return s.Stats().InFlight == 0 })
+	if !bytes.Equal(v.memory.data, before) {
+		t.Error("the guest's memory changed after its ring was stopped")
+	}
+	v.must(setInflightFD, v.inflightBody(), v.inflight.fd)
+	v.prepareRing(0)
+	v.enable(0, true)
+	if st, _ := q.do(blkIn, 0, nil, 512); st != statusOK || s.Stats().Resubmitted != 0 {
+		t.Errorf("after the reset: status %d, %d resubmitted", st, s.Stats().Resubmitted)
 	}
 }
 
