@@ -124,12 +124,12 @@ func (s *Server) serialConsole(w http.ResponseWriter, req *http.Request) error {
 	if err != nil {
 		return err
 	}
-	defer port.Close()
+	defer letGo(port)
 	conn, err := s.upgrade(w, req, consoleProtocol, consoleLimit)
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
+	defer letGo(conn)
 	by := []any{"vm", id, "user", k.call.Name, "address", k.call.address, "request", k.call.request}
 	s.Log.Info("console opened", by...)
 	err = s.bridge(ctx, conn, port, k.call)
@@ -156,27 +156,24 @@ func (s *Server) bridge(ctx context.Context, conn *websocket.Conn, port io.ReadW
 	ctx, cancel := context.WithTimeout(ctx, consoleLife)
 	defer cancel()
 	out := &sender{conn: conn}
+	var readers sync.WaitGroup
 	ended := make(chan error, 2)
-	go func() { ended <- fromGuest(port, out) }()
-	go func() { ended <- toGuest(conn, port) }()
+	readers.Go(func() { ended <- fromGuest(port, out) })
+	readers.Go(func() { ended <- toGuest(conn, port) })
 	err := s.attend(ctx, out, ended, c)
 	err = errors.Join(err, out.end(err), port.Close(), conn.Close())
-	for range cap(ended) {
-		<-ended
-	}
+	readers.Wait()
 	return err
 }
 
-// attend waits for the end. It puts what it took from ended back, so that there
-// are always two values in it at last.
-func (s *Server) attend(ctx context.Context, out *sender, ended chan error, c call) error {
+// attend waits for the end.
+func (s *Server) attend(ctx context.Context, out *sender, ended <-chan error, c call) error {
 	ping, check := time.NewTicker(pingEvery), time.NewTicker(recheck)
 	defer ping.Stop()
 	defer check.Stop()
 	for {
 		select {
 		case err := <-ended:
-			ended <- err
 			if errors.Is(err, io.EOF) {
 				return nil
 			}

@@ -67,31 +67,32 @@ func (s *Server) guard(r route, next http.Handler) http.Handler {
 			s.refuse(w, req, err)
 			return
 		}
-		ctx, cancel := s.bound(context.WithValue(req.Context(), callKey{}, c), r)
-		defer cancel()
+		ctx := context.WithValue(req.Context(), callKey{}, c)
+		if r.timeout > 0 {
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithTimeout(ctx, r.timeout)
+			defer cancel()
+		}
+		s.setDeadlines(c, r)
 		req = req.WithContext(ctx)
 		req.Body = http.MaxBytesReader(w, req.Body, r.body)
 		next.ServeHTTP(w, req)
 	})
 }
 
-// bound limits how long a request may take. A long one (timeout zero) has its own
-// limits in its handler.
-func (s *Server) bound(ctx context.Context, r route) (context.Context, context.CancelFunc) {
+// setDeadlines limits how long a client may take to send and to receive. A long
+// request (timeout zero) has its own limits in its handler.
+func (s *Server) setDeadlines(c call, r route) {
 	read, write := time.Now().Add(readTime), time.Time{}
-	cancel := func() {}
 	if r.timeout > 0 {
-		ctx, cancel = context.WithTimeout(ctx, r.timeout)
 		read = time.Now().Add(max(r.timeout, readTime))
 		write = read.Add(answerTime)
 	}
 	// The server's own read deadline would end the request's context when it
 	// passes, also long after the body was read; patient lifts it.
-	control := callOf(ctx).control
-	if err := errors.Join(control.SetReadDeadline(read), control.SetWriteDeadline(write)); err != nil {
+	if err := errors.Join(c.control.SetReadDeadline(read), c.control.SetWriteDeadline(write)); err != nil {
 		s.Log.Debug("no deadlines on a connection", "err", err)
 	}
-	return ctx, cancel
 }
 
 // patient is for handlers of long requests, when they have read the body.

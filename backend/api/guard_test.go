@@ -357,7 +357,7 @@ func TestLimitsOfAConnection(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close()
+	defer letGo(conn)
 	if _, err := io.WriteString(conn, "GET / HTTP/1.1\r\nHost: x\r\n"); err != nil {
 		t.Fatal(err)
 	}
@@ -378,7 +378,7 @@ func TestRunOverTLS(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	config, address := r.Server.Config, freeAddress(t)
+	config, address := r.Config, freeAddress(t)
 	config.Socket, config.Listen, config.TLS = "", []string{address}, webTLS(t, ca)
 	server, err := api.New(config)
 	if err != nil {
@@ -396,7 +396,7 @@ func TestRunOverTLS(t *testing.T) {
 		_, err := c.Cluster(ctx)
 		return err == nil
 	})
-	old := &tls.Config{InsecureSkipVerify: true, MaxVersion: tls.VersionTLS12} //nolint:gosec // to be refused
+	old := &tls.Config{InsecureSkipVerify: true, MaxVersion: tls.VersionTLS12}
 	if _, err := client.WithTLS(address, old, model.Secret{}).Meta(ctx); model.CodeOf(err) != model.Unavailable {
 		t.Errorf("TLS 1.2: %v", err)
 	}
@@ -417,13 +417,15 @@ func TestRunOverTLS(t *testing.T) {
 	}
 }
 
+func letGo(c io.Closer) { _ = c.Close() }
+
 func freeAddress(t *testing.T) string {
 	t.Helper()
 	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
+	defer letGo(l)
 	return l.Addr().String()
 }
 

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -86,18 +87,18 @@ func (h *hub) subscribers(t schema.Topic) (who []*subscriber) {
 	return who
 }
 
-// run feeds the subscribers until stop is closed.
-func (h *hub) run(stop <-chan struct{}) {
+// run feeds the subscribers until ctx ends.
+func (h *hub) run(ctx context.Context) {
 	var parts sync.WaitGroup
-	parts.Go(func() { h.followMetrics(stop) })
-	parts.Go(func() { h.followRecord(stop) })
+	parts.Go(func() { h.followMetrics(ctx) })
+	parts.Go(func() { h.followRecord(ctx) })
 	parts.Wait()
 }
 
 var metricTopics = []schema.Topic{schema.TopicCluster, schema.TopicNodes, schema.TopicDisks, schema.TopicVMs}
 
 // followMetrics watches the metrics only while somebody wants a topic of them.
-func (h *hub) followMetrics(stop <-chan struct{}) {
+func (h *hub) followMetrics(ctx context.Context) {
 	var watch *metrics.Watch
 	var tick <-chan struct{}
 	end := func() {
@@ -123,7 +124,7 @@ func (h *hub) followMetrics(stop <-chan struct{}) {
 			for _, t := range metricTopics {
 				h.publish(t)
 			}
-		case <-stop:
+		case <-ctx.Done():
 			return
 		}
 	}
@@ -158,9 +159,9 @@ var shown = []state.Noun{state.Cluster, state.Nodes, state.Disks, state.Volumes,
 
 // followRecord turns changes of the record, and nodes that come and go, into
 // events.
-func (h *hub) followRecord(stop <-chan struct{}) {
+func (h *hub) followRecord(ctx context.Context) {
 	view := h.server.Record.Local()
-	alive := h.alive()
+	alive := h.alive(ctx)
 	look := time.NewTicker(time.Second)
 	defer look.Stop()
 	for {
@@ -170,7 +171,7 @@ func (h *hub) followRecord(stop <-chan struct{}) {
 			pause := time.NewTimer(eventPause)
 			select {
 			case <-pause.C:
-			case <-stop:
+			case <-ctx.Done():
 				pause.Stop()
 				return
 			}
@@ -182,12 +183,11 @@ func (h *hub) followRecord(stop <-chan struct{}) {
 			}
 			view = now
 		case <-look.C:
-			if now := h.alive(); now != alive {
+			if now := h.alive(ctx); now != alive {
 				alive = now
-				objects = []string{string(state.Cluster), string(state.Nodes), string(state.Disks),
-					string(state.Volumes), string(state.VMs)}
+				objects = []string{"cluster", "nodes", "disks", "volumes", "vms"}
 			}
-		case <-stop:
+		case <-ctx.Done():
 			return
 		}
 		if len(objects) > 0 {
@@ -206,24 +206,16 @@ func changedNouns(before, now *state.View) (objects []string) {
 }
 
 // alive sums up who is up and who leads; two equal sums mean nothing changed.
-func (h *hub) alive() (sum string) {
+func (h *hub) alive(ctx context.Context) string {
 	leader, quorum := h.server.Service.Leader()
-	sum = leader.String()
-	if quorum {
-		sum += "+"
-	}
-	reports := h.server.Service.Nodes(context.Background())
 	var up []model.NodeID
-	for id, r := range reports {
+	for id, r := range h.server.Service.Nodes(ctx) {
 		if r.Up {
 			up = append(up, id)
 		}
 	}
 	slices.Sort(up)
-	for _, id := range up {
-		sum += id.String()
-	}
-	return sum
+	return fmt.Sprint(leader, quorum, up)
 }
 
 func (h *hub) event(objects []string) {

@@ -123,6 +123,7 @@ func (s *Server) httpServer() *http.Server {
 		TLSConfig:         s.doorTLS(),
 		ReadHeaderTimeout: headerTime,
 		ReadTimeout:       readTime,
+		WriteTimeout:      writeTime,
 		IdleTimeout:       idleTime,
 		MaxHeaderBytes:    maxHeader,
 		ErrorLog:          slog.NewLogLogger(s.Log.Handler(), slog.LevelDebug),

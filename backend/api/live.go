@@ -6,6 +6,7 @@ import (
 	"errors"
 	"math"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/gorilla/websocket"
@@ -42,13 +43,13 @@ func (s *Server) serveLive(w http.ResponseWriter, req *http.Request) error {
 	if !s.live.room() {
 		return model.Errorf(model.Unavailable, "too many pages follow this node; use another one")
 	}
+	ctx, leave := s.lasting(context.WithoutCancel(req.Context()))
+	defer leave()
 	conn, err := s.upgrade(w, req, liveProtocol, liveLimit)
 	if err != nil {
 		return err
 	}
-	ctx, leave := s.lasting(context.WithoutCancel(req.Context()))
-	defer leave()
-	defer conn.Close()
+	defer letGo(conn)
 	l := newListener(s, conn, callOf(ctx))
 	return l.run(ctx)
 }
@@ -61,19 +62,13 @@ func (l *subscriber) run(ctx context.Context) error {
 	}
 	l.hub.join(l)
 	defer l.hub.leave(l)
+	var reader sync.WaitGroup
 	read := make(chan error, 1)
-	go func() { read <- l.read() }()
+	reader.Go(func() { read <- l.read() })
 
 	err := l.write(ctx, read)
-	if bye := l.out.end(err); bye != nil {
-		err = errors.Join(err, bye)
-	}
-	if late := l.out.conn.Close(); late != nil {
-		err = errors.Join(err, late)
-	}
-	if err == nil || !errors.Is(err, errClientLeft) {
-		<-read
-	}
+	err = errors.Join(err, l.out.end(err), l.out.conn.Close())
+	reader.Wait()
 	return err
 }
 

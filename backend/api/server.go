@@ -22,6 +22,7 @@ import (
 const (
 	headerTime = 5 * time.Second
 	readTime   = 30 * time.Second
+	writeTime  = 90 * time.Second // of the page; every route has its own
 	idleTime   = 2 * time.Minute
 	answerTime = 15 * time.Second // to take an answer
 	maxHeader  = 16 << 10
@@ -159,13 +160,16 @@ func (s *Server) Run(ctx context.Context) error {
 	for _, l := range listeners {
 		serving.Go(func() { failed <- serve(server, l) })
 	}
-	serving.Go(func() { s.live.run(s.stopping) })
+	feeding, stop := context.WithCancel(ctx)
+	defer stop()
+	serving.Go(func() { s.live.run(feeding) })
 
 	select {
 	case err = <-failed:
 	case <-ctx.Done():
 	}
 	s.stopOnce.Do(func() { close(s.stopping) })
+	stop()
 	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTime)
 	defer cancel()
 	if late := server.Shutdown(grace); late != nil {

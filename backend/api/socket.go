@@ -2,6 +2,7 @@ package api
 
 import (
 	"errors"
+	"io"
 	"net/http"
 	"net/url"
 	"sync"
@@ -103,6 +104,9 @@ func (s *sender) end(reason error) error {
 }
 
 var errStopping = errors.New("the node is stopping")
+
+// letGo closes what has nothing more to say.
+func letGo(c io.Closer) { _ = c.Close() }
 
 // keepAlive makes reads fail when the client has not answered pings for long.
 func keepAlive(conn *websocket.Conn) error {

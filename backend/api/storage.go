@@ -21,8 +21,8 @@ func (s *Server) listDisks(ctx context.Context, _ *none) (*out[schema.List[schem
 	if err != nil {
 		return nil, err
 	}
-	disks := make([]schema.Disk, 0, len(p.View.Disks()))
-	for _, d := range p.View.Disks() {
+	disks := make([]schema.Disk, 0, len(p.Disks()))
+	for _, d := range p.Disks() {
 		disks = append(disks, p.disk(d))
 	}
 	return answer(schema.ListOf(disks), nil)
@@ -76,7 +76,7 @@ func (s *Server) volumes(ctx context.Context, kind model.VolumeKind) (*out[schem
 		return nil, err
 	}
 	volumes := []schema.Volume{}
-	for _, v := range p.View.Volumes() {
+	for _, v := range p.Volumes() {
 		if kind == "" || v.Kind == kind {
 			volumes = append(volumes, p.volume(v, false))
 		}

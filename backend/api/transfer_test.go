@@ -57,10 +57,11 @@ func TestImportImage(t *testing.T) {
 func TestImportBrokenOff(t *testing.T) {
 	r := apitest.New(t)
 	ctx, cancel := context.WithCancel(t.Context())
+	c := r.As(t, model.Admin)
 	pr, pw := io.Pipe()
 	ended := make(chan error, 1)
 	go func() {
-		_, err := r.As(t, model.Admin).ImportImage(ctx, client.Image{Name: "x", Format: schema.Raw, Size: 1 << 20}, pr,
+		_, err := c.ImportImage(ctx, client.Image{Name: "x", Format: schema.Raw, Size: 1 << 20}, pr,
 			func(schema.ImportEvent) {})
 		ended <- err
 	}()
@@ -68,7 +69,7 @@ func TestImportBrokenOff(t *testing.T) {
 		t.Fatal(err)
 	}
 	cancel()
-	pw.CloseWithError(errors.New("the disk was pulled out")) //nolint:errcheck,gosec // never fails
+	pw.CloseWithError(errors.New("the disk was pulled out")) //nolint:gosec // never fails
 	if err := <-ended; err == nil {
 		t.Error("a broken upload was taken")
 	}

@@ -30,9 +30,10 @@ var allowed = map[string]string{
 	// level 1
 	"pki":          "model must",
 	"uring":        "must iobuf",
-	"vhost":        "model must iobuf",
-	"nbd":          "model must iobuf",
+	"vhost":        "unixsock model must iobuf",
+	"nbd":          "unixsock model must iobuf",
 	"proc":         "model",
+	"unixsock":     "model",
 	"virt":         "proc model must",
 	"guard":        "proc unixsock model must",
 	"placement":    "model",
@@ -55,19 +56,22 @@ var allowed = map[string]string{
 	"agent":   "block/volume block/server block/disk block/layout vhost nbd virt guard proc meta meta/command meta/state wire placement metrics iobuf model must",
 	"control": "meta meta/command meta/state wire placement pki gossip model must",
 	// level 5
-	"api":    "api/schema auth meta meta/command meta/state metrics control agent pki model must",
+	"api":    "api/schema auth meta/command meta/state metrics unixsock model must",
 	"client": "api/schema pki model",
 	// level 6 and 7
 	"node":          "*",
 	"dev/libvirtd":  "proc model",
 	"dev":           "dev/libvirtd node client virt guard proc pki model must",
 	"cmd/drystoned": "node guard model",
-	"cmd/drystone":  "node dev client api/schema pki model must",
+	"cmd/drystone":  "node dev client api/schema virt pki model must",
 	"archtest":      "",
 }
 
 // testsAlso names what the tests of a package may import beyond its line.
-var testsAlso = map[string]string{}
+var testsAlso = map[string]string{
+	"api":          "client pki",
+	"cmd/drystone": "api",
+}
 
 // owners names the packages that may import an outside dependency.
 var owners = map[string]string{

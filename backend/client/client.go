@@ -169,7 +169,7 @@ func (c *Client) call(ctx context.Context, method, path string, in, out any) err
 	if err != nil {
 		return err
 	}
-	defer resp.Body.Close()
+	defer letGo(resp.Body)
 	if out == nil {
 		return nil
 	}
@@ -199,6 +199,9 @@ func post[T any](ctx context.Context, c *Client, path string, in any) (out T, er
 func (c *Client) remove(ctx context.Context, path string) error {
 	return c.call(ctx, http.MethodDelete, path, nil, nil)
 }
+
+// letGo closes what was only read.
+func letGo(c io.Closer) { _ = c.Close() }
 
 // at joins a path; what people typed is escaped.
 func at(parts ...string) string {

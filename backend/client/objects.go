@@ -10,7 +10,9 @@ import (
 )
 
 // Meta says what answers; it needs no log-in.
-func (c *Client) Meta(ctx context.Context) (schema.Meta, error) { return get[schema.Meta](ctx, c, "/meta") }
+func (c *Client) Meta(ctx context.Context) (schema.Meta, error) {
+	return get[schema.Meta](ctx, c, "/meta")
+}
 
 // Health says whether the node can serve; it needs no log-in.
 func (c *Client) Health(ctx context.Context) (schema.Health, error) {
@@ -80,7 +82,9 @@ func (c *Client) RemoveNode(ctx context.Context, ref string) error {
 }
 
 // Pool is all disks taken together.
-func (c *Client) Pool(ctx context.Context) (schema.Pool, error) { return get[schema.Pool](ctx, c, "/pool") }
+func (c *Client) Pool(ctx context.Context) (schema.Pool, error) {
+	return get[schema.Pool](ctx, c, "/pool")
+}
 
 // Disks lists the disks of the pool.
 func (c *Client) Disks(ctx context.Context) (schema.List[schema.Disk], error) {

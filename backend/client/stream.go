@@ -40,11 +40,11 @@ func (c *Client) Export(ctx context.Context, ref string, spec schema.ExportSpec,
 		}
 		return nil
 	})
-	switch {
-	case seen && ctx.Err() != nil:
-		return nil
-	case err == nil:
-		return model.Errorf(model.Unavailable, "the node at %s ended the export", c.where)
+	if err == nil {
+		err = model.Errorf(model.Unavailable, "the node at %s ended the export", c.where)
+	}
+	if seen && ctx.Err() != nil {
+		err = nil // as was asked for
 	}
 	return err
 }
@@ -103,7 +103,7 @@ func (c *Client) PutFile(ctx context.Context, ref model.FileRef, file io.Reader)
 	if err != nil {
 		return kept, err
 	}
-	defer resp.Body.Close()
+	defer letGo(resp.Body)
 	if err := json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(&kept); err != nil {
 		return kept, c.garbled(ctx, err)
 	}
@@ -129,7 +129,7 @@ func (c *Client) lines(req *http.Request, each func(line []byte) error) error {
 	if err != nil {
 		return err
 	}
-	defer resp.Body.Close()
+	defer letGo(resp.Body)
 	s := bufio.NewScanner(resp.Body)
 	s.Buffer(nil, maxLine)
 	for s.Scan() {

@@ -10,6 +10,7 @@ import (
 	"encoding/hex"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -61,6 +62,7 @@ func (r *Record) Apply(_ context.Context, by model.Actor, c command.Command) (an
 	if err != nil {
 		return nil, err
 	}
+	//nolint:contextcheck // a command is applied whole, whoever has stopped waiting
 	outs, err := r.store.ApplyBatch([]state.Entry{{Index: r.index, Data: data}})
 	if err != nil {
 		return nil, err
@@ -98,6 +100,15 @@ type Service struct {
 	Fail    error // what making volumes and exports answers
 }
 
+// as gives what a command returned its type.
+func as[T any](v any, err error) (T, error) {
+	t, ok := v.(T)
+	if err == nil && !ok {
+		err = fmt.Errorf("the record returned %T", v)
+	}
+	return t, err
+}
+
 func (s *Service) failure() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -123,22 +134,14 @@ func (s *Service) makeVolume(ctx context.Context, by model.Actor, spec schema.Vo
 	for _, d := range s.record.Local().Disks()[:spec.Copies] {
 		members = append(members, model.Member{Disk: d.ID, State: model.Active})
 	}
-	v, err := s.record.Apply(ctx, by, command.VolumeCreate{
+	return as[model.Volume](s.record.Apply(ctx, by, command.VolumeCreate{
 		ID: model.NewID[model.VolumeID](), Name: spec.Name, Use: use, Size: spec.Size, Copies: spec.Copies,
 		Columns: []model.Column{{Members: members}, {Members: members}},
-	})
-	if err != nil {
-		return model.Volume{}, err
-	}
-	return v.(model.Volume), nil
+	}))
 }
 
 func (s *Service) ResizeVolume(ctx context.Context, by model.Actor, id model.VolumeID, size model.Bytes) (model.Volume, error) {
-	v, err := s.record.Apply(ctx, by, command.VolumeResize{Volume: id, Size: size})
-	if err != nil {
-		return model.Volume{}, err
-	}
-	return v.(model.Volume), nil
+	return as[model.Volume](s.record.Apply(ctx, by, command.VolumeResize{Volume: id, Size: size}))
 }
 
 func (s *Service) DeleteVolume(ctx context.Context, by model.Actor, id model.VolumeID) error {
@@ -147,13 +150,9 @@ func (s *Service) DeleteVolume(ctx context.Context, by model.Actor, id model.Vol
 }
 
 func (s *Service) AddDisk(ctx context.Context, by model.Actor, node model.NodeID, spec schema.DiskSpec) (model.Disk, error) {
-	d, err := s.record.Apply(ctx, by, command.DiskAdd{Disk: model.Disk{
+	return as[model.Disk](s.record.Apply(ctx, by, command.DiskAdd{Disk: model.Disk{
 		ID: model.NewID[model.DiskID](), Node: node, Path: spec.Path, Size: spec.Size,
-	}})
-	if err != nil {
-		return model.Disk{}, err
-	}
-	return d.(model.Disk), nil
+	}}))
 }
 
 func (s *Service) Export(ctx context.Context, _ model.Actor, e api.Export, ready func(string) error) error {
@@ -218,13 +217,9 @@ func (s *Service) CreateVM(ctx context.Context, by model.Actor, spec api.VMSpec)
 		}
 		disks = append(disks, model.VMDisk{Volume: d.Volume})
 	}
-	vm, err := s.record.Apply(ctx, by, command.VMCreate{
+	return as[model.VM](s.record.Apply(ctx, by, command.VMCreate{
 		ID: model.NewID[model.VMID](), Name: spec.Name, CPUs: spec.CPUs, Memory: spec.Memory, Disks: disks, Boot: spec.Boot,
-	})
-	if err != nil {
-		return model.VM{}, err
-	}
-	return vm.(model.VM), nil
+	}))
 }
 
 func (s *Service) PowerVM(ctx context.Context, by model.Actor, id model.VMID, do schema.PowerAction, node model.NodeID) (model.VM, error) {
@@ -235,11 +230,7 @@ func (s *Service) PowerVM(ctx context.Context, by model.Actor, id model.VMID, do
 			power.Node = Self
 		}
 	}
-	vm, err := s.record.Apply(ctx, by, power)
-	if err != nil {
-		return model.VM{}, err
-	}
-	return vm.(model.VM), nil
+	return as[model.VM](s.record.Apply(ctx, by, power))
 }
 
 func (s *Service) DeleteVM(ctx context.Context, by model.Actor, id model.VMID, keepDisks bool) error {
@@ -391,7 +382,7 @@ func New(t *testing.T) *Rig {
 
 func page(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "text/html")
-	w.Write([]byte("page")) //nolint:errcheck // the test reads it
+	_, _ = w.Write([]byte("page")) // the test reads it
 }
 
 // fill makes the cluster.

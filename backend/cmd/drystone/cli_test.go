@@ -300,7 +300,7 @@ func TestConsole(t *testing.T) {
 		if _, err := c.rig.Service.Guest.Read(buf); err == nil {
 			c.rig.Service.Guest.Write(append([]byte("you said "), buf...)) //nolint:errcheck // the test reads it
 		}
-		c.rig.Service.Guest.Close() //nolint:errcheck,gosec // the end
+		c.rig.Service.Guest.Close() //nolint:errcheck // the end
 	}()
 	r := call(t.Context(), "hello", "--dir", c.dir, "vm", "console", "web", "--serial")
 	if r.code != exitDone || r.out != "you said hello" {

@@ -40,7 +40,7 @@ func newStatus(a *app) *cobra.Command {
 				if err != nil {
 					return err
 				}
-				fmt.Fprintln(a.out)
+				say(a.out, "\n")
 				return a.quorum(cluster, a.listNodes(nodes))
 			})
 		},
@@ -179,7 +179,7 @@ func newToken(a *app) *cobra.Command {
 					return err
 				}
 				// The token alone, so that a script can take it.
-				return show(a, t, func(w io.Writer, t schema.NewToken) { fmt.Fprintln(w, t.Token) })
+				return show(a, t, func(w io.Writer, t schema.NewToken) { say(w, "%s\n", t.Token) })
 			})
 		},
 	}
@@ -222,7 +222,7 @@ func newVersion(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use: "version", Short: "Print the version of this program", Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			return show(a, version{model.Version}, func(w io.Writer, v version) { fmt.Fprintln(w, "drystone", v.Version) })
+			return show(a, version{model.Version}, func(w io.Writer, v version) { say(w, "drystone %s\n", v.Version) })
 		},
 	}
 }
@@ -233,7 +233,7 @@ func (a *app) confirm(yes bool, what, name string) error {
 	if yes || a.json || !isTerminal(a.in) {
 		return nil
 	}
-	fmt.Fprintf(a.err, "This will %s. Type its name (%s) to go on: ", what, name)
+	say(a.err, "This will %s. Type its name (%s) to go on: ", what, name)
 	line, err := readLine(a.in)
 	if err != nil {
 		return err

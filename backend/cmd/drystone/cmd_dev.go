@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"io"
 	"os"
 
@@ -64,7 +63,7 @@ func newDevUp(a *app) *cobra.Command {
 func printDev(w io.Writer, c dev.Cluster) {
 	fields(w, "Web page", c.API, "User", c.User, "Password", c.Password, "Certificate", c.CA)
 	for _, n := range c.Nodes {
-		fmt.Fprintf(w, "  %s  %s  process %d, %d disks\n", n.Name, n.Address, n.PID, len(n.Disks))
+		say(w, "  %s  %s  process %d, %d disks\n", n.Name, n.Address, n.PID, len(n.Disks))
 	}
 }
 

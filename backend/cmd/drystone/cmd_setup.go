@@ -41,11 +41,12 @@ func newInit(a *app) *cobra.Command {
 			"The password is read from a file, or asked for; without a terminal one is drawn and shown once.\n" +
 			"Start the daemon afterwards: drystoned run.",
 		Args: cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) (err error) {
-			drawn := false
-			if b.Password, drawn, err = a.newPassword(passwordFile); err != nil {
+		RunE: func(*cobra.Command, []string) error {
+			password, drawn, err := a.newPassword(passwordFile)
+			if err != nil {
 				return err
 			}
+			b.Password = password
 			born, err := node.Init(b)
 			if err != nil {
 				return err
@@ -83,14 +84,14 @@ func printInit(w io.Writer, r initResult) {
 		pairs = append(pairs, "Password", r.Password+"   (shown this once)")
 	}
 	fields(w, pairs...)
-	fmt.Fprintln(w, "\nStart the daemon: drystoned run. Others join with a token: drystone token create.")
+	say(w, "\nStart the daemon: drystoned run. Others join with a token: drystone token create.\n")
 }
 
 // newPassword reads the password of a new owner; drawn says that it was made up.
 func (a *app) newPassword(file string) (password model.Secret, drawn bool, err error) {
 	switch {
 	case file != "":
-		text, err := os.ReadFile(file)
+		text, err := os.ReadFile(file) //nolint:gosec // the caller names it
 		if err != nil {
 			return password, false, fmt.Errorf("read the password: %w", err)
 		}
@@ -128,7 +129,7 @@ func newJoin(a *app) *cobra.Command {
 			}
 			return show(a, joinResult{cfg.Cluster, cfg.ClusterName, cfg.Node}, func(w io.Writer, r joinResult) {
 				fields(w, "Cluster", r.Name+" ("+r.Cluster.String()+")", "Node", r.Node.String())
-				fmt.Fprintln(w, "\nStart the daemon: drystoned run.")
+				say(w, "\nStart the daemon: drystoned run.\n")
 			})
 		},
 	}

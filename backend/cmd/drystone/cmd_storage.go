@@ -77,7 +77,7 @@ func newDisk(a *app) *cobra.Command {
 					return err
 				}
 				return show(a, d, func(w io.Writer, d schema.Disk) {
-					fmt.Fprintf(w, "disk %s of %s is part of the pool\n", d.ID, size(d.Size))
+					say(w, "disk %s of %s is part of the pool\n", d.ID, size(d.Size))
 				})
 			})
 		},
@@ -119,7 +119,7 @@ func newVolumeCreate(a *app) *cobra.Command {
 					return err
 				}
 				return show(a, v, func(w io.Writer, v schema.Volume) {
-					fmt.Fprintf(w, "volume %s of %s with %d copies is made\n", v.Name, size(v.Size), v.Copies)
+					say(w, "volume %s of %s with %d copies is made\n", v.Name, size(v.Size), v.Copies)
 				})
 			})
 		},
@@ -182,11 +182,11 @@ func printVolume(w io.Writer, v schema.Volume) {
 		"Generation", strconv.FormatUint(uint64(v.Generation), 10),
 		"Columns", fmt.Sprintf("%d of %d copies, %d out of sync", v.ColumnsTotal, v.Copies, v.ColumnsOutOfSync),
 	)
-	fmt.Fprintln(w)
-	fmt.Fprintln(w, "COLUMN\tDISK\tNODE\tSTATE")
+	say(w, "\n")
+	say(w, "COLUMN\tDISK\tNODE\tSTATE\n")
 	for i, column := range v.Columns {
 		for _, m := range column.Members {
-			fmt.Fprintf(w, "%d\t%s\t%s\t%s\n", i, m.Disk, dash(nodeText(m.Node)), m.State)
+			say(w, "%d\t%s\t%s\t%s\n", i, m.Disk, dash(nodeText(m.Node)), m.State)
 		}
 	}
 }
@@ -212,7 +212,7 @@ func newVolumeResize(a *app) *cobra.Command {
 					return err
 				}
 				return show(a, v, func(w io.Writer, v schema.Volume) {
-					fmt.Fprintf(w, "volume %s has %s\n", v.Name, size(v.Size))
+					say(w, "volume %s has %s\n", v.Name, size(v.Size))
 				})
 			})
 		},
@@ -265,7 +265,7 @@ func newVolumeExport(a *app) *cobra.Command {
 				return fmt.Errorf("make the path absolute: %w", err)
 			}
 			do := func(c *client.Client) error {
-				return c.Export(cmd.Context(), args[0], spec, func(uri string) { fmt.Fprintln(a.out, "ready", uri) })
+				return c.Export(cmd.Context(), args[0], spec, func(uri string) { say(a.out, "ready %s\n", uri) })
 			}
 			if node == "" {
 				return a.with(cmd, do)

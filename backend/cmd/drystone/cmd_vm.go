@@ -36,7 +36,7 @@ func newImage(a *app) *cobra.Command {
 			if err != nil {
 				return fmt.Errorf("open the image: %w", err)
 			}
-			defer file.Close()
+			defer letGo(file)
 			return a.with(cmd, func(c *client.Client) error {
 				return a.importImage(cmd.Context(), c, file, client.Image{Name: name, Format: f, Copies: copies})
 			})
@@ -78,7 +78,7 @@ func (a *app) importImage(ctx context.Context, c *client.Client, file *os.File, 
 		return err
 	}
 	return show(a, v, func(w io.Writer, v schema.Volume) {
-		fmt.Fprintf(w, "image %s of %s is imported\n", v.Name, size(v.Size))
+		say(w, "image %s of %s is imported\n", v.Name, size(v.Size))
 	})
 }
 
@@ -121,7 +121,7 @@ func newVMCreate(a *app) *cobra.Command {
 				if err != nil {
 					return err
 				}
-				return show(a, vm, func(w io.Writer, vm schema.VM) { fmt.Fprintf(w, "machine %s is made\n", vm.Name) })
+				return show(a, vm, func(w io.Writer, vm schema.VM) { say(w, "machine %s is made\n", vm.Name) })
 			})
 		},
 	}
@@ -173,11 +173,11 @@ func (f vmFlags) boot(ctx context.Context, c *client.Client) (*model.Boot, error
 }
 
 func putFile(ctx context.Context, c *client.Client, path string) (ref model.FileRef, err error) {
-	file, err := os.Open(path)
+	file, err := os.Open(path) //nolint:gosec // the caller names it
 	if err != nil {
 		return ref, fmt.Errorf("open a boot file: %w", err)
 	}
-	defer file.Close()
+	defer letGo(file)
 	sum := sha256.New()
 	n, err := io.Copy(sum, file)
 	if err != nil {
@@ -238,10 +238,10 @@ func printVM(w io.Writer, v schema.VM) {
 	if len(v.Disks) == 0 {
 		return
 	}
-	fmt.Fprintln(w)
-	fmt.Fprintln(w, "DISK\tVOLUME\tSIZE\tUSED\tSTATE")
+	say(w, "\n")
+	say(w, "DISK\tVOLUME\tSIZE\tUSED\tSTATE\n")
 	for i, d := range v.Disks {
-		fmt.Fprintf(w, "vd%c\t%s\t%s\t%s\t%s\n", 'a'+i, d.Name, size(d.Size), size(d.Used), d.State)
+		say(w, "vd%c\t%s\t%s\t%s\t%s\n", 'a'+i, d.Name, size(d.Size), size(d.Used), d.State)
 	}
 }
 
@@ -269,7 +269,7 @@ func (a *app) power(cmd *cobra.Command, ref string, do schema.PowerAction, node 
 			return err
 		}
 		return show(a, vm, func(w io.Writer, v schema.VM) {
-			fmt.Fprintf(w, "machine %s shall be %s; it is %s\n", v.Name, v.Power, v.Status.State)
+			say(w, "machine %s shall be %s; it is %s\n", v.Name, v.Power, v.Status.State)
 		})
 	})
 }
@@ -336,7 +336,7 @@ func (a *app) console(ctx context.Context, c *client.Client, ref string) error {
 	}
 	defer restore()
 	if isTerminal(a.in) {
-		fmt.Fprint(a.err, "connected; Ctrl-] leaves\r\n")
+		say(a.err, "connected; Ctrl-] leaves\r\n")
 	}
 	// The reader of the keyboard cannot be woken, so it is not waited for: the
 	// process ends after this.

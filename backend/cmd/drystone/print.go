@@ -33,16 +33,23 @@ func show[T any](a *app, v T, human func(w io.Writer, v T)) error {
 	return nil
 }
 
+// say writes for a person. That nobody can read it is found when the table is
+// flushed, or is nothing that could be told to anybody.
+func say(w io.Writer, format string, args ...any) { _, _ = fmt.Fprintf(w, format, args...) }
+
+// letGo closes what was only read.
+func letGo(c io.Closer) { _ = c.Close() }
+
 // list prints a list as a table of one row per item.
 func list[T any](a *app, l schema.List[T], none, header string, row func(T) []string) error {
 	return show(a, l, func(w io.Writer, l schema.List[T]) {
 		if len(l.Items) == 0 {
-			fmt.Fprintln(w, none)
+			say(w, "%s\n", none)
 			return
 		}
-		fmt.Fprintln(w, strings.ReplaceAll(header, " ", "\t"))
+		say(w, "%s\n", strings.ReplaceAll(header, " ", "\t"))
 		for _, item := range l.Items {
-			fmt.Fprintln(w, strings.Join(row(item), "\t"))
+			say(w, "%s\n", strings.Join(row(item), "\t"))
 		}
 	})
 }
@@ -52,7 +59,7 @@ func list[T any](a *app, l schema.List[T], none, header string, row func(T) []st
 func fields(w io.Writer, pairs ...string) {
 	for i := 0; i+1 < len(pairs); i += 2 {
 		if pairs[i+1] != "" {
-			fmt.Fprintf(w, "%s:\t%s\n", pairs[i], pairs[i+1])
+			say(w, "%s:\t%s\n", pairs[i], pairs[i+1])
 		}
 	}
 }
@@ -60,7 +67,7 @@ func fields(w io.Writer, pairs ...string) {
 // said prints a sentence about something done, but not where a program reads.
 func (a *app) said(format string, args ...any) {
 	if !a.json {
-		fmt.Fprintf(a.out, format+"\n", args...)
+		say(a.out, format+"\n", args...)
 	}
 }
 

@@ -39,7 +39,7 @@ func usagef(format string, args ...any) error {
 // run is main without the process.
 func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer) int {
 	a := &app{in: in, out: out, err: errOut}
-	root := newRoot(a)
+	root := newRoot(a) //nolint:contextcheck // each command has the context it is executed with
 	root.SetArgs(args)
 	root.SetIn(in)
 	root.SetOut(out)
@@ -53,7 +53,7 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 	if code == exitUsage {
 		text += "; see " + root.Name() + " --help"
 	}
-	fmt.Fprintln(errOut, "drystone:", text)
+	say(errOut, "drystone: %s\n", text)
 	return code
 }
 

@@ -123,7 +123,7 @@ func (n clusterNode) socket() string { return filepath.Join(n.Dir, "run", "api.s
 
 func (t *target) cluster() (c clusterFile, err error) {
 	path := filepath.Join(t.dir, "cluster.json")
-	text, err := os.ReadFile(path)
+	text, err := os.ReadFile(path) //nolint:gosec // the caller names it
 	if errors.Is(err, os.ErrNotExist) {
 		return c, model.Errorf(model.NotFound,
 			"there is no development cluster in %s; start one with drystone dev up --dir %s", t.dir, t.dir)

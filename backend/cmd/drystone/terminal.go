@@ -65,8 +65,8 @@ func (a *app) readPassword(prompt string) (string, error) {
 	if !ok || !term.IsTerminal(int(f.Fd())) {
 		return readLine(a.in)
 	}
-	fmt.Fprint(a.err, prompt)
-	defer fmt.Fprintln(a.err)
+	say(a.err, "%s", prompt)
+	defer say(a.err, "\n")
 	text, err := term.ReadPassword(int(f.Fd()))
 	if err != nil {
 		return "", fmt.Errorf("read the password: %w", err)
