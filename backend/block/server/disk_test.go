@@ -22,6 +22,31 @@ func openDisk(t *testing.T, path string, cluster model.ClusterID) *disk.Disk {
 	return d
 }
 
+// checkPage reads page 2 of volume 42 in all three ways.
+func checkPage(t *testing.T, remote *server.Remote, want []byte, sums ...uint32) {
+	t.Helper()
+	ctx := t.Context()
+	got, gotSums := make([]byte, len(want)), make([]uint32, 16)
+	q := disk.Read{Volume: 42, Generation: 1, Block: 32, Count: 16}
+	if err := remote.Read(ctx, q, got, gotSums); err != nil || !bytes.Equal(got, want) {
+		t.Fatalf("Read: %v, or other data", err)
+	}
+	for i, sum := range sums {
+		if gotSums[i] != sum {
+			t.Errorf("the sum of block %d is %x, want %x", i, gotSums[i], sum)
+		}
+	}
+	list, err := remote.List(ctx, disk.List{Volume: 42, Generation: 1, Max: 10})
+	if err != nil || len(list.Versions) != 1 || list.Versions[0].Page != 2 || list.Versions[0].Mask != 0xffff || !list.Done {
+		t.Fatalf("List = %+v, %v", list, err)
+	}
+	page := make([]byte, model.PageSize)
+	v, err := remote.ReadVersion(ctx, 42, 1, 0, 2, 0, page)
+	if err != nil || !v.Equal(list.Versions[0]) || !bytes.Equal(page, want) {
+		t.Errorf("ReadVersion = %+v, %v", v, err)
+	}
+}
+
 // A row of a real disk behind the wire: the promise is asked for, writes are in
 // order, the generation is judged, what was sent twice is applied once, and all of
 // it is there after the node came back.
@@ -58,27 +83,7 @@ func TestRealDisk(t *testing.T) {
 	}
 	want := append([]byte(nil), data.Bytes...)
 	copy(want[4096:], small.Bytes)
-	check := func() {
-		t.Helper()
-		got, gotSums := make([]byte, len(want)), make([]uint32, 16)
-		q := disk.Read{Volume: 42, Generation: 1, Block: 32, Count: 16}
-		if err := remote.Read(ctx, q, got, gotSums); err != nil || !bytes.Equal(got, want) {
-			t.Fatalf("Read: %v, or other data", err)
-		}
-		if gotSums[0] != sums[0] || gotSums[1] != smallSums[0] {
-			t.Error("the sums are not those of the data")
-		}
-		list, err := remote.List(ctx, disk.List{Volume: 42, Generation: 1, Max: 10})
-		if err != nil || len(list.Versions) != 1 || list.Versions[0].Page != 2 || list.Versions[0].Mask != 0xffff || !list.Done {
-			t.Fatalf("List = %+v, %v", list, err)
-		}
-		page := make([]byte, model.PageSize)
-		v, err := remote.ReadVersion(ctx, 42, 1, 0, 2, 0, page)
-		if err != nil || !v.Equal(list.Versions[0]) || !bytes.Equal(page, want) {
-			t.Errorf("ReadVersion = %+v, %v", v, err)
-		}
-	}
-	check()
+	checkPage(t, remote, want, sums[0], smallSums[0])
 
 	// The node goes away and comes back.
 	r.server.Remove(id)
@@ -99,7 +104,7 @@ func TestRealDisk(t *testing.T) {
 			t.Fatalf("Apply after the restart: %v", err)
 		}
 	}
-	check()
+	checkPage(t, remote, want, sums[0], smallSums[0])
 
 	promise, err := remote.Prepare(ctx, disk.Prepare{Volume: 42, Generation: 2})
 	if err != nil || len(promise.Uncertain) == 0 {

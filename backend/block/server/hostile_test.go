@@ -101,6 +101,20 @@ func TestHostileClient(t *testing.T) {
 			}
 		})
 	}
+	d.mu.Lock()
+	if len(d.applied) != 0 {
+		t.Errorf("ops %v were applied", d.applied)
+	}
+	d.mu.Unlock()
+	data, sums := payload(1, 1)
+	if err := apply(r.client.Disk(store, 5), (&writes{volume: 1}).next(1, data, sums)); err != nil {
+		t.Errorf("another client: %v", err)
+	}
+}
+
+// A greeting that is none, or of versions we do not speak.
+func TestHostileGreeting(t *testing.T) {
+	r := newRig(t, nil, server.Config{})
 	for name, hello := range map[string][]byte{
 		"not a hello":    []byte("GET / HTTP/1.0\r\n\r\n    "),
 		"future version": server.HelloBytes(2, 9, 1),
@@ -115,15 +129,6 @@ func TestHostileClient(t *testing.T) {
 				t.Error("the connection stays")
 			}
 		})
-	}
-	d.mu.Lock()
-	if len(d.applied) != 0 {
-		t.Errorf("ops %v were applied", d.applied)
-	}
-	d.mu.Unlock()
-	data, sums := payload(1, 1)
-	if err := apply(r.client.Disk(store, 5), (&writes{volume: 1}).next(1, data, sums)); err != nil {
-		t.Errorf("another client: %v", err)
 	}
 }
 
