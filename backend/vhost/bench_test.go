@@ -37,7 +37,12 @@ func BenchmarkRequests(b *testing.B) {
 				ctx, cancel := context.WithCancel(context.Background())
 				done := make(chan error, 1)
 				go func() { done <- s.Run(ctx) }()
-				defer func() { cancel(); <-done }()
+				defer func() {
+					cancel()
+					if err := <-done; err != nil {
+						b.Error(err)
+					}
+				}()
 				v := newVMM(b, s.cfg.Path, 1)
 				v.dial()
 				v.handshake()

@@ -230,14 +230,16 @@ func TestTruncatedMemory(t *testing.T) {
 		}},
 		{"the data of a read", func(v *vmm, q *vring) {
 			v.next = highAt
-			o := q.chain([]segment{{q.desc + 0x4000, 16}}, []segment{{v.alloc(512), 512}, {q.desc + 0x4100, 1}}, false)
+			o := q.chain([]segment{{q.desc + 0x4000, 16}},
+				[]segment{{v.alloc(512), 512}, {q.desc + 0x4100, 1}}, false)
 			_ = unix.Ftruncate(v.memory.fd, lowSize)
 			q.publish(o)
 		}},
 		{"the data of a write", func(v *vmm, q *vring) {
 			v.next = highAt
 			v.at(q.desc+0x4000, 1)[0] = blkOut
-			o := q.chain([]segment{{q.desc + 0x4000, 16}, {v.alloc(512), 512}}, []segment{{q.desc + 0x4100, 1}}, false)
+			o := q.chain([]segment{{q.desc + 0x4000, 16}, {v.alloc(512), 512}},
+				[]segment{{q.desc + 0x4100, 1}}, false)
 			_ = unix.Ftruncate(v.memory.fd, lowSize)
 			q.publish(o)
 		}},

@@ -64,7 +64,8 @@ func openState(path string) (*stateFile, error) {
 	if path == "" {
 		return &stateFile{}, nil
 	}
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600) //nolint:gosec // the path is the node's own
+	//nolint:gosec // the path is the node's own
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("open the vhost state: %w", err)
 	}

@@ -44,21 +44,21 @@ type memfd struct {
 	data []byte
 }
 
-func newMemfd(t testing.TB, size int) *memfd {
-	t.Helper()
+func newMemfd(tb testing.TB, size int) *memfd {
+	tb.Helper()
 	fd, err := unix.MemfdCreate("vmm", unix.MFD_CLOEXEC)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	if err := unix.Ftruncate(fd, int64(size)); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	data, err := unix.Mmap(fd, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	m := &memfd{fd, data}
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		_ = unix.Munmap(m.data)
 		_ = unix.Close(m.fd)
 	})
@@ -101,11 +101,11 @@ const defaultFeatures = featureSegMax | featureBlkSize | featureFlush | featureT
 	featureEventIdx | featureProtocol | featureVersion1
 
 // newVMM makes a machine with a number of queues; nothing is connected yet.
-func newVMM(t testing.TB, path string, queues int) *vmm {
-	t.Helper()
+func newVMM(tb testing.TB, path string, queues int) *vmm {
+	tb.Helper()
 	v := &vmm{
-		t: t, path: path, features: defaultFeatures,
-		memory: newMemfd(t, lowSize+highSize),
+		t: tb, path: path, features: defaultFeatures,
+		memory: newMemfd(tb, lowSize+highSize),
 		shape:  inflightShape{queues: uint16(queues), size: ringSize},
 		next:   0x1000,
 	}
@@ -351,23 +351,23 @@ func (v *vmm) at(guest, n uint64) []byte {
 	return v.memory.data[guest:][:n:n]
 }
 
-func unixConn(t testing.TB, fd int) *net.UnixConn {
-	t.Helper()
+func unixConn(tb testing.TB, fd int) *net.UnixConn {
+	tb.Helper()
 	m := &message{files: []int{fd}}
 	defer m.close()
-	c, err := net.FileConn(fileOf(t, fd))
+	c, err := net.FileConn(fileOf(tb, fd))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() { _ = c.Close() })
+	tb.Cleanup(func() { _ = c.Close() })
 	return c.(*net.UnixConn) //nolint:errcheck // it was made as one
 }
 
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
+func eventually(tb testing.TB, what string, ok func() bool) {
+	tb.Helper()
 	for deadline := time.Now().Add(15 * time.Second); !ok(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("waited 15 s for %s", what)
+			tb.Fatalf("waited 15 s for %s", what)
 		}
 	}
 }

@@ -229,14 +229,14 @@ func readable(fd, timeout int) bool {
 
 func drainEvent(fd int) { var b [8]byte; _, _ = unix.Read(fd, b[:]) }
 
-func fileOf(t testing.TB, fd int) *os.File {
-	t.Helper()
+func fileOf(tb testing.TB, fd int) *os.File {
+	tb.Helper()
 	own, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	f := os.NewFile(uintptr(own), "dup")
-	t.Cleanup(func() { _ = f.Close() })
+	tb.Cleanup(func() { _ = f.Close() })
 	return f
 }
 
