@@ -6,6 +6,7 @@ package guest
 import (
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -15,7 +16,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -147,6 +147,7 @@ type disk struct {
 	file   string
 	socket string
 	cmd    *exec.Cmd
+	life   io.Closer // its end is the end
 }
 
 func (n *node) newDisk(name string, size int64) *disk {
@@ -167,12 +168,17 @@ func (d *disk) start() {
 	t := d.n.t
 	t.Helper()
 	_ = os.Remove(d.socket)
-	d.cmd = exec.Command("qemu-storage-daemon",
+	// The shell kills it when its input ends: at kill, or when this process is dead.
+	d.cmd = exec.Command("sh", "-c", `"$@" & read -r _; kill -KILL $!; wait`, "sh",
+		"qemu-storage-daemon",
 		"--blockdev", "driver=file,node-name=f,discard=unmap,filename="+d.file,
 		"--export", "type=vhost-user-blk,id=e,node-name=f,writable=on,num-queues=2,"+
 			"addr.type=unix,addr.path="+d.socket)
-	d.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	d.cmd.Stderr = testWriter{t}
+	var err error
+	if d.life, err = d.cmd.StdinPipe(); err != nil {
+		t.Fatal(err)
+	}
 	if err := d.cmd.Start(); err != nil {
 		t.Fatalf("start a disk: %v", err)
 	}
@@ -183,7 +189,7 @@ func (d *disk) start() {
 }
 
 func (d *disk) kill() {
-	_ = d.cmd.Process.Kill()
+	_ = d.life.Close()
 	_ = d.cmd.Wait()
 }
 
