@@ -156,7 +156,6 @@ func (k *kernelRing) tryFree() (slot uint32, ok bool) {
 // put writes a request into a slot of the submission queue; enter tells the
 // kernel. There are as many slots as entries, so there is always room.
 func (k *kernelRing) put(slot uint32, fd int, q *Request) {
-	k.pending[slot].Store(q)
 	tail := *k.sqTail
 	i := tail & k.sqMask
 	s := submission{fd: int32(fd), user: uint64(slot)}
@@ -179,6 +178,7 @@ func (k *kernelRing) put(slot uint32, fd int, q *Request) {
 	}
 	k.sqes[i] = s
 	k.array[i] = i
+	k.pending[slot].Store(q) // the last touch of q before the kernel has it
 	atomic.StoreUint32(k.sqTail, tail+1)
 }
 

@@ -1,5 +1,7 @@
 package disk
 
+import "encoding/binary"
+
 // Checkpoint makes a checkpoint now, between those the keeper makes.
 func (d *Disk) Checkpoint() error {
 	d.mu.Lock()
@@ -15,3 +17,6 @@ func (d *Disk) Checkpoint() error {
 	d.exit()
 	return err
 }
+
+// fixSum gives a header the sum of what it says.
+func fixSum(b []byte, h header) { binary.LittleEndian.PutUint32(b[8:], sumOf(b[12:h.used])) }

@@ -55,7 +55,7 @@ func (s *superblock) pagesStart() int64 { return int64(journalStart + s.journal)
 // geometry lays a disk of the given size out.
 func geometry(size, journal model.Bytes) (superblock, error) {
 	if journal == 0 {
-		journal = min(max(size/256, 64<<20), 1<<30)
+		journal = min(max(size/64, 64<<20), 1<<30)
 		journal = min(journal, max(size/8, minJournal))
 	}
 	journal = journal / (1 << 20) * (1 << 20)

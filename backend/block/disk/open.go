@@ -26,7 +26,7 @@ type FormatOptions struct {
 	Cluster model.ClusterID
 	Disk    model.DiskID // zero: one is drawn
 	Size    model.Bytes  // of the file to be made; zero: path exists and is taken as large as it is
-	Journal model.Bytes  // of the journal; zero: a 256th of the disk, 64 MiB to 1 GiB
+	Journal model.Bytes  // of the journal; zero: a 64th of the disk, 64 MiB to 1 GiB
 }
 
 // mapSuffix makes the name of the map's directory from the disk's.

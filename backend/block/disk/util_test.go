@@ -27,7 +27,7 @@ func data(n int, seed uint64) (*iobuf.Buffer, []uint32) {
 func fill(b []byte, seed uint64) {
 	x := seed*0x9e3779b97f4a7c15 | 1
 	for i := range b {
-		if i%8 == 0 {
+		if i%512 == 0 {
 			x ^= x << 13
 			x ^= x >> 7
 			x ^= x << 17
