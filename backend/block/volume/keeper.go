@@ -220,7 +220,7 @@ func (v *Volume) care(ids []model.DiskID, now time.Time) {
 				v.change = true
 			}
 			if m.state == model.Joining && m.row == nil && m.refused == nil {
-				v.obtain(c, m)
+				v.obtain(m)
 			}
 		}
 	}
