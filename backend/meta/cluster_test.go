@@ -158,7 +158,7 @@ func (n *node) stop() {
 	if err := <-n.ran; !errors.Is(err, context.Canceled) && !errors.Is(err, net.ErrClosed) {
 		n.c.t.Errorf("wire of %s: %v", n.name, err)
 	}
-	if err := n.Close(); err != nil {
+	if err := n.Close(); err != nil && n.Err() == nil { // who failed may say so again
 		n.c.t.Errorf("Close %s: %v", n.name, err)
 	}
 	n.Record = nil

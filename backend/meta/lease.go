@@ -112,10 +112,12 @@ func (l *Lease) extend(until time.Duration) {
 
 // keepLease asks for this node's lease again and again.
 func (m *Record) keepLease() {
+	asker := &leaseAsker{m: m}
+	defer asker.close()
 	for m.ctx.Err() == nil {
 		pause := leaseRetry
 		asked := m.cfg.Clock()
-		if m.askLease() == nil {
+		if m.renew(asker) == nil {
 			m.lease.extend(asked + LeaseTime)
 			pause = LeaseRenew
 		}
@@ -126,28 +128,20 @@ func (m *Record) keepLease() {
 	}
 }
 
-func (m *Record) askLease() error {
+// renew asks once, and waits until this node's view is as new as the grant.
+func (m *Record) renew(asker *leaseAsker) error {
 	ctx, cancel := context.WithTimeout(m.ctx, LeaseRenew)
 	defer cancel()
 	leader, known := m.Leader()
 	if !known {
 		return errNotLeader
 	}
-	index, err := m.leaseFrom(ctx, leader)
+	index, err := asker.ask(ctx, leader)
 	if err != nil {
 		return err
 	}
 	_, err = m.awaitIndex(ctx, index)
 	return err
-}
-
-func (m *Record) leaseFrom(ctx context.Context, leader model.NodeID) (uint64, error) {
-	if leader == m.cfg.Self {
-		return m.grant(ctx, leader)
-	}
-	var answer readAnswer
-	err := m.cfg.Wire.Call(ctx, leader, methodLease, struct{}{}, &answer)
-	return answer.Index, err
 }
 
 // grants is what the leader knows of the leases it gave.

@@ -111,6 +111,7 @@ func Open(ctx context.Context, cfg Config) (*Record, error) {
 	}
 	m.handle()
 	m.spawn(m.watchLeadership)
+	m.spawn(m.watchLog)
 	m.spawn(m.keepLease)
 	m.spawn(m.rememberPeers)
 	return m, nil
@@ -143,6 +144,15 @@ func (m *Record) spawn(f func()) bool {
 		m.wg.Go(f)
 	}
 	return !m.closed
+}
+
+// watchLog passes a failure of raft's log on: the node cannot take part any more.
+func (m *Record) watchLog() {
+	select {
+	case <-m.log.Failed():
+		m.fsm.fail(m.log.Err())
+	case <-m.ctx.Done():
+	}
 }
 
 // Failed is closed when this node cannot take part any more: it does not know a

@@ -19,7 +19,6 @@ import (
 const (
 	methodApply = "meta.apply"
 	methodRead  = "meta.read"
-	methodLease = "meta.lease"
 )
 
 // handle registers what this node answers to others.
@@ -35,10 +34,7 @@ func (m *Record) handle() {
 		index, err := m.reads.join(ctx)
 		return readAnswer{Index: index}, err
 	})
-	m.cfg.Wire.Handle(methodLease, func(ctx context.Context, peer model.NodeID, _ json.RawMessage) (any, error) {
-		index, err := m.grant(ctx, peer)
-		return readAnswer{Index: index}, err
-	})
+	m.cfg.Wire.Serve(leaseProto, m.serveLeases)
 }
 
 // A readAnswer says which entry a view must contain.
