@@ -189,15 +189,15 @@ func (g *guest) finish() {
 	}
 }
 
-// buildInitrd packs guestinit and the drivers of a kernel.
+// buildInitrd packs guesttest and the drivers of a kernel.
 func buildInitrd(t *testing.T, release, path string) {
 	t.Helper()
 	dir := t.TempDir()
 	build := exec.CommandContext(t.Context(), "go", "build", "-o", filepath.Join(dir, "init"),
-		"./testdata/guestinit")
+		"./guesttest")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build guestinit: %v\n%s", err, out)
+		t.Fatalf("build guesttest: %v\n%s", err, out)
 	}
 	var names []string
 	files := map[string][]byte{}

@@ -11,88 +11,93 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// gone is an address that is nobody's.
+const gone = 1 << 40
+
+// hostile are the ways to break a ring.
+var hostile = []struct {
+	name string
+	do   func(q *vring)
+}{
+	{"a chain that loops", func(q *vring) {
+		h := q.head(blkOut, 0)
+		q.putDesc(0, descriptor{guest: h.guest, size: 16, flags: descNext, next: 1})
+		q.putDesc(1, descriptor{guest: h.guest, size: 16, flags: descNext, next: 0})
+		q.offer(0)
+	}},
+	{"a chain that leads out of the table", func(q *vring) {
+		h := q.head(blkOut, 0)
+		q.putDesc(0, descriptor{guest: h.guest, size: 16, flags: descNext, next: ringSize})
+		q.offer(0)
+	}},
+	{"a head outside of the table", func(q *vring) { q.offer(ringSize) }},
+	{"more chains than the ring has", func(q *vring) {
+		store16(q.v.at(q.avail, 4), ringIndex, q.next+ringSize+1)
+		q.poke()
+	}},
+	{"no status", func(q *vring) {
+		q.publish(q.chain([]segment{q.head(blkFlush, 0)}, nil, false))
+	}},
+	{"a short header", func(q *vring) {
+		h := q.head(blkFlush, 0)
+		q.publish(q.chain([]segment{{h.guest, 15}}, []segment{{h.guest, 1}}, false))
+	}},
+	{"a header that is nowhere", func(q *vring) {
+		q.publish(q.chain([]segment{{gone, 16}}, []segment{{q.v.alloc(1), 1}}, false))
+	}},
+	{"a status that is nowhere", func(q *vring) {
+		q.publish(q.chain([]segment{q.head(blkFlush, 0)}, []segment{{gone, 1}}, false))
+	}},
+	{"a descriptor around the address space", func(q *vring) {
+		q.publish(q.chain([]segment{q.head(blkOut, 0), {1<<64 - 100, 512}},
+			[]segment{{q.v.alloc(1), 1}}, false))
+	}},
+	{"something to read behind something to write", func(q *vring) {
+		h := q.head(blkOut, 0)
+		q.putDesc(0, descriptor{guest: h.guest, size: 1, flags: descWrite | descNext, next: 1})
+		q.putDesc(1, descriptor{guest: h.guest, size: 16})
+		q.offer(0)
+	}},
+	{"an indirect table of odd size", func(q *vring) {
+		q.putDesc(0, descriptor{guest: q.v.alloc(64), size: 63, flags: descIndirect})
+		q.offer(0)
+	}},
+	{"an indirect table of nothing", func(q *vring) {
+		q.putDesc(0, descriptor{guest: q.v.alloc(64), flags: descIndirect})
+		q.offer(0)
+	}},
+	{"an indirect table that is nowhere", func(q *vring) {
+		q.putDesc(0, descriptor{guest: gone, size: 64, flags: descIndirect})
+		q.offer(0)
+	}},
+	{"an indirect table with a next", func(q *vring) {
+		q.putDesc(0, descriptor{guest: q.v.alloc(64), size: 64, flags: descIndirect | descNext})
+		q.offer(0)
+	}},
+	{"an indirect table in an indirect table", func(q *vring) {
+		at := q.v.alloc(16)
+		putDesc(q.v.at(at, 16), descriptor{guest: at, size: 16, flags: descIndirect})
+		q.putDesc(0, descriptor{guest: at, size: 16, flags: descIndirect})
+		q.offer(0)
+	}},
+	{"an indirect chain that loops", func(q *vring) {
+		at := q.v.alloc(16)
+		putDesc(q.v.at(at, 16), descriptor{guest: at, size: 16, flags: descNext})
+		q.putDesc(0, descriptor{guest: at, size: 16, flags: descIndirect})
+		q.offer(0)
+	}},
+	{"a chain one too long", func(q *vring) {
+		q.putDesc(0, descriptor{
+			guest: q.v.alloc((chainMax + 1) * 16), size: (chainMax + 1) * 16, flags: descIndirect,
+		})
+		q.offer(0)
+	}},
+}
+
 // A guest that breaks the rules of the ring loses its queue: it is told so, no
 // other queue is touched, and a reset gives it a new one.
 func TestHostileRings(t *testing.T) {
-	const gone = 1 << 40 // an address that is nobody's
-	for _, tc := range []struct {
-		name string
-		do   func(q *vring)
-	}{
-		{"a chain that loops", func(q *vring) {
-			h := q.head(blkOut, 0)
-			q.putDesc(0, descriptor{guest: h.guest, size: 16, flags: descNext, next: 1})
-			q.putDesc(1, descriptor{guest: h.guest, size: 16, flags: descNext, next: 0})
-			q.offer(0)
-		}},
-		{"a chain that leads out of the table", func(q *vring) {
-			h := q.head(blkOut, 0)
-			q.putDesc(0, descriptor{guest: h.guest, size: 16, flags: descNext, next: ringSize})
-			q.offer(0)
-		}},
-		{"a head outside of the table", func(q *vring) { q.offer(ringSize) }},
-		{"more chains than the ring has", func(q *vring) {
-			store16(q.v.at(q.avail, 4), ringIndex, q.next+ringSize+1)
-			q.poke()
-		}},
-		{"no status", func(q *vring) {
-			q.publish(q.chain([]segment{q.head(blkFlush, 0)}, nil, false))
-		}},
-		{"a short header", func(q *vring) {
-			h := q.head(blkFlush, 0)
-			q.publish(q.chain([]segment{{h.guest, 15}}, []segment{{h.guest, 1}}, false))
-		}},
-		{"a header that is nowhere", func(q *vring) {
-			q.publish(q.chain([]segment{{gone, 16}}, []segment{{q.v.alloc(1), 1}}, false))
-		}},
-		{"a status that is nowhere", func(q *vring) {
-			q.publish(q.chain([]segment{q.head(blkFlush, 0)}, []segment{{gone, 1}}, false))
-		}},
-		{"a descriptor around the address space", func(q *vring) {
-			q.publish(q.chain([]segment{q.head(blkOut, 0), {1<<64 - 100, 512}},
-				[]segment{{q.v.alloc(1), 1}}, false))
-		}},
-		{"something to read behind something to write", func(q *vring) {
-			h := q.head(blkOut, 0)
-			q.putDesc(0, descriptor{guest: h.guest, size: 1, flags: descWrite | descNext, next: 1})
-			q.putDesc(1, descriptor{guest: h.guest, size: 16})
-			q.offer(0)
-		}},
-		{"an indirect table of odd size", func(q *vring) {
-			q.putDesc(0, descriptor{guest: q.v.alloc(64), size: 63, flags: descIndirect})
-			q.offer(0)
-		}},
-		{"an indirect table of nothing", func(q *vring) {
-			q.putDesc(0, descriptor{guest: q.v.alloc(64), flags: descIndirect})
-			q.offer(0)
-		}},
-		{"an indirect table that is nowhere", func(q *vring) {
-			q.putDesc(0, descriptor{guest: gone, size: 64, flags: descIndirect})
-			q.offer(0)
-		}},
-		{"an indirect table with a next", func(q *vring) {
-			q.putDesc(0, descriptor{guest: q.v.alloc(64), size: 64, flags: descIndirect | descNext})
-			q.offer(0)
-		}},
-		{"an indirect table in an indirect table", func(q *vring) {
-			at := q.v.alloc(16)
-			putDesc(q.v.at(at, 16), descriptor{guest: at, size: 16, flags: descIndirect})
-			q.putDesc(0, descriptor{guest: at, size: 16, flags: descIndirect})
-			q.offer(0)
-		}},
-		{"an indirect chain that loops", func(q *vring) {
-			at := q.v.alloc(16)
-			putDesc(q.v.at(at, 16), descriptor{guest: at, size: 16, flags: descNext})
-			q.putDesc(0, descriptor{guest: at, size: 16, flags: descIndirect})
-			q.offer(0)
-		}},
-		{"a chain one too long", func(q *vring) {
-			q.putDesc(0, descriptor{
-				guest: q.v.alloc((chainMax + 1) * 16), size: (chainMax + 1) * 16, flags: descIndirect,
-			})
-			q.offer(0)
-		}},
-	} {
+	for _, tc := range hostile {
 		t.Run(tc.name, func(t *testing.T) {
 			d := newDisk(1 << 20)
 			s, v := boot(t, d, 2)

@@ -82,29 +82,23 @@ func TestOffers(t *testing.T) {
 	}
 }
 
-// What makes no sense is refused, and the connection goes on.
-func TestMessageRefusals(t *testing.T) {
-	s, _ := start(t, newDisk(1<<20).config())
-	v := newVMM(t, s.cfg.Path, 1)
-	v.dial()
-	v.handshake()
-	event, err := unix.Eventfd(0, unix.EFD_CLOEXEC)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = unix.Close(event) }()
-	q, mem := v.queues[0], v.memory.fd
-	two := func(a, b uint32) []byte {
-		return binary.LittleEndian.AppendUint32(binary.LittleEndian.AppendUint32(nil, a), b)
-	}
+// A refusal is a message that makes no sense.
+type refusal struct {
+	name  string
+	kind  kind
+	body  []byte
+	files []int
+}
+
+func two(a, b uint32) []byte {
+	return binary.LittleEndian.AppendUint32(binary.LittleEndian.AppendUint32(nil, a), b)
+}
+
+// refusals lists some, with the files they need.
+func refusals(v *vmm, mem, event int) []refusal {
 	page := region{size: 4096}
 	big := inflightShape{queues: 65, size: 128}
-	for _, tc := range []struct {
-		name  string
-		kind  kind
-		body  []byte
-		files []int
-	}{
+	return []refusal{
 		{"features that were not offered", setFeatures, u64(1 << 34), nil},
 		{"packed rings' memory region", setFeatures, u64(v.features | 1<<33), nil},
 		{"post-copy", setProtocolFeatures, u64(1 << 8), nil},
@@ -161,7 +155,22 @@ func TestMessageRefusals(t *testing.T) {
 		},
 		{"a message there is not", 99, nil, nil},
 		{"post-copy advise", 28, nil, nil},
-	} {
+	}
+}
+
+// What makes no sense is refused, and the connection goes on.
+func TestMessageRefusals(t *testing.T) {
+	s, _ := start(t, newDisk(1<<20).config())
+	v := newVMM(t, s.cfg.Path, 1)
+	v.dial()
+	v.handshake()
+	event, err := unix.Eventfd(0, unix.EFD_CLOEXEC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = unix.Close(event) }()
+	q := v.queues[0]
+	for _, tc := range refusals(v, v.memory.fd, event) {
 		if v.try(tc.kind, tc.body, tc.files...) {
 			t.Errorf("%s: accepted", tc.name)
 		}

@@ -1,4 +1,4 @@
-// Command guestinit is the only program of the guest that vhost's tests boot. It
+// Command guesttest is the only program of the guest that vhost's tests boot. It
 // loads the drivers, then writes blocks that say what they are to /dev/vda and
 // reads them back, round after round, telling the serial console. A line "done"
 // on the console ends it after a last pass over everything.
@@ -8,6 +8,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -17,7 +18,10 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
-	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"drystone.example/drystone/backend/iobuf"
 )
 
 // The disk is cut into as many parts as there are writers, each of blocks.
@@ -29,11 +33,17 @@ const (
 
 func main() {
 	if err := run(); err != nil {
-		fmt.Println("guest: error:", err)
+		say("error: %v", err)
 	}
 	time.Sleep(100 * time.Millisecond) // for the serial line
 	_ = syscall.Reboot(syscall.LINUX_REBOOT_CMD_POWER_OFF)
 	select {}
+}
+
+// say tells the serial console, on which there is nothing to be done about an
+// error.
+func say(format string, args ...any) {
+	_, _ = fmt.Fprintf(os.Stdout, "guest: "+format+"\n", args...)
 }
 
 func run() error {
@@ -59,7 +69,7 @@ func run() error {
 	}
 	serial, _ := os.ReadFile("/sys/block/vda/serial")
 	queues, _ := filepath.Glob("/sys/block/vda/mq/*")
-	fmt.Printf("guest: serial=%s queues=%d\n", bytes.TrimSpace(serial), len(queues))
+	say("serial=%s queues=%d", bytes.TrimSpace(serial), len(queues))
 	var done atomic.Bool
 	go func() {
 		for in := bufio.NewScanner(os.Stdin); in.Scan(); {
@@ -72,23 +82,21 @@ func run() error {
 }
 
 func load(path string) error {
-	f, err := os.Open(path)
+	f, err := os.Open(path) //nolint:gosec // the initramfs is ours
 	if err != nil {
 		return err
 	}
-	defer f.Close()
-	empty := []byte{0}
-	const finitModule = 313 // on amd64
-	_, _, e := syscall.Syscall(finitModule, f.Fd(), uintptr(unsafe.Pointer(&empty[0])), 0)
-	if e != 0 && e != syscall.EEXIST {
-		return e
+	err = unix.FinitModule(int(f.Fd()), "", 0)
+	if errors.Is(err, unix.EEXIST) {
+		err = nil
 	}
-	return nil
+	return errors.Join(err, f.Close())
 }
 
 // open waits for the disk: drivers probe in their own time.
 func open(path string) (*os.File, error) {
 	for range 200 {
+		//nolint:gosec // the disk has one name
 		f, err := os.OpenFile(path, os.O_RDWR|syscall.O_DIRECT, 0)
 		if err == nil {
 			return f, nil
@@ -101,7 +109,8 @@ func open(path string) (*os.File, error) {
 func verify(disk *os.File, done *atomic.Bool) error {
 	parts := make([]*part, writers)
 	for i := range parts {
-		parts[i] = &part{disk: disk, index: i, rnd: rand.New(rand.NewPCG(uint64(i), 1))}
+		rnd := rand.New(rand.NewPCG(uint64(i), 1)) //nolint:gosec // the same in each run
+		parts[i] = &part{disk: disk, index: i, rnd: rnd}
 	}
 	for round := 1; ; round++ {
 		last := done.Load()
@@ -123,13 +132,13 @@ func verify(disk *os.File, done *atomic.Bool) error {
 			}
 		}
 		if last {
-			fmt.Println("guest: verified")
+			say("verified")
 			return nil
 		}
 		if err := disk.Sync(); err != nil {
 			return fmt.Errorf("sync: %w", err)
 		}
-		fmt.Printf("guest: round %d\n", round)
+		say("round %d", round)
 	}
 }
 
@@ -160,7 +169,7 @@ func (p *part) round() error {
 }
 
 func (p *part) write(off, n int) error {
-	b := aligned(n)
+	b := iobuf.Aligned(n)
 	for i := 0; i < n; i += blockSize {
 		p.fill(b[i:i+blockSize], off+i, p.stamp)
 	}
@@ -184,7 +193,7 @@ func (p *part) fill(b []byte, off int, stamp uint64) {
 }
 
 func (p *part) check(off, n int) error {
-	b, want := aligned(n), make([]byte, blockSize)
+	b, want := iobuf.Aligned(n), make([]byte, blockSize)
 	if _, err := p.disk.ReadAt(b, p.at(off)); err != nil && err != io.EOF {
 		return fmt.Errorf("read %d at %d: %w", n, p.at(off), err)
 	}
@@ -199,11 +208,4 @@ func (p *part) check(off, n int) error {
 		}
 	}
 	return nil
-}
-
-// aligned returns n bytes that O_DIRECT takes.
-func aligned(n int) []byte {
-	b := make([]byte, n+blockSize)
-	skip := int(-uintptr(unsafe.Pointer(&b[0])) & (blockSize - 1))
-	return b[skip : skip+n]
 }
