@@ -107,18 +107,8 @@ func (v *Volume) adoptColumn(c int, members []model.Member) {
 	}
 	for _, m := range fresh {
 		if m.state == model.Joining && m.row == nil {
-			v.enlist(c, m)
+			v.obtain(m)
 		}
-	}
-}
-
-// enlist gives a joining member the row of its disk, if that has been live and
-// unbroken: what was sent to the disk before is in the same row and therefore
-// applied before what is sent now, so a new promise would add nothing. Otherwise
-// the member waits for a promise (promise.go). v.mu is held.
-func (v *Volume) enlist(c int, m *member) {
-	if r := v.rows[m.disk]; r != nil && r.state == live && r.failure == nil {
-		v.give(c, m, r)
 	}
 }
 
