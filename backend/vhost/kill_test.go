@@ -90,20 +90,27 @@ func TestKillAnytime(t *testing.T) {
 	open := 0
 	for range kills {
 		v.next = top
-		moment := time.Now().Add(time.Duration(rnd.IntN(30)) * time.Millisecond)
-		busy := map[uint64]bool{}
 		for _, q := range v.queues {
 			q.waitAll()
 		}
-		for n := 0; n < 60 || time.Now().Before(moment); n++ {
+		busy := map[uint64]bool{}
+		write := func() {
 			q := v.queues[rnd.IntN(2)]
 			sector := uint64(rnd.IntN(sectors))
 			if q.collect(); busy[sector] || len(q.free) < 3 || v.next > lowSize-8192 {
-				continue // one write of a sector at a time, as a guest would
+				return // one write of a sector at a time, as a guest would
 			}
 			busy[sector] = true
 			wrote[sector] = byte(rnd.IntN(256))
 			q.request(blkOut, sector, random(wrote[sector], 512), 0)
+		}
+		moment := time.Now().Add(time.Duration(rnd.IntN(30)) * time.Millisecond)
+		for n := 0; n < 60 || time.Now().Before(moment); n++ {
+			write()
+		}
+		_ = b.cmd.Process.Kill() // it dies while the guest goes on
+		for range 60 {
+			write()
 		}
 		b.kill()
 		for _, q := range v.queues {
