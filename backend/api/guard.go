@@ -74,9 +74,9 @@ func (s *Server) guard(r route, next http.Handler) http.Handler {
 			defer cancel()
 		}
 		s.setDeadlines(c, r)
-		req = req.WithContext(ctx)
-		req.Body = http.MaxBytesReader(w, req.Body, r.body)
-		next.ServeHTTP(w, req)
+		inner := req.WithContext(ctx) //nolint:contextcheck // it is made of the request's own
+		inner.Body = http.MaxBytesReader(w, req.Body, r.body)
+		next.ServeHTTP(w, inner)
 	})
 }
 

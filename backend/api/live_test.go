@@ -215,6 +215,7 @@ func dial(t *testing.T, r *apitest.Rig, path, origin string, protocols ...string
 	if resp == nil {
 		t.Fatal(err)
 	}
+	defer letGo(resp.Body)
 	if err != nil {
 		return nil, resp.StatusCode
 	}

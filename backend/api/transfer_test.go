@@ -69,7 +69,7 @@ func TestImportBrokenOff(t *testing.T) {
 		t.Fatal(err)
 	}
 	cancel()
-	pw.CloseWithError(errors.New("the disk was pulled out")) //nolint:gosec // never fails
+	pw.CloseWithError(errors.New("the disk was pulled out")) // never fails
 	if err := <-ended; err == nil {
 		t.Error("a broken upload was taken")
 	}

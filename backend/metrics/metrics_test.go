@@ -300,8 +300,10 @@ func TestRate(t *testing.T) {
 	}{
 		{"nothing happened", before, time.Second, Rate{}},
 		{
-			"reads", IOCount{Reads: 300, Writes: 10, ReadBytes: 5000, WriteBytes: 10, ReadTime: 3 * time.Second},
-			2 * time.Second, Rate{ReadIOPS: 100, ReadBps: 2000, ReadLat: 0.01},
+			"reads",
+			IOCount{Reads: 300, Writes: 10, ReadBytes: 5000, WriteBytes: 10, ReadTime: 3 * time.Second},
+			2 * time.Second,
+			Rate{ReadIOPS: 100, ReadBps: 2000, ReadLat: 0.01},
 		},
 		{"the counter began anew", IOCount{Reads: 5}, time.Second, Rate{}},
 		{"no time went by", IOCount{Reads: 300, Writes: 20, ReadBytes: 5000, WriteBytes: 20}, 0, Rate{}},

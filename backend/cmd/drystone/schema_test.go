@@ -1,13 +1,13 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"flag"
 	"fmt"
 	"math"
 	"os"
 	"path/filepath"
-	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -48,60 +48,92 @@ var printed = map[string]string{
 	"vm reset":      "VM",
 }
 
-// object is JSON as the standard library decodes it.
-type object = map[string]any
+// document is the part of JSON Schema that docs/cli.schema.json uses.
+type document struct {
+	Schema     string           `json:"$schema"`
+	Title      string           `json:"title"`
+	Properties map[string]*rule `json:"properties"` // by command
+	Defs       map[string]*rule `json:"$defs"`
+}
 
-func readObject(t *testing.T, path string) (o object) {
+// A rule is what a value has to be. A keyword that is not here is refused, so that
+// none is passed over.
+type rule struct {
+	Ref        string           `json:"$ref,omitempty"`
+	Type       string           `json:"type,omitempty"`
+	Enum       []any            `json:"enum,omitempty"`
+	Required   []string         `json:"required,omitempty"`
+	Items      *rule            `json:"items,omitempty"`
+	Properties map[string]*rule `json:"properties,omitempty"`
+	Additional *bool            `json:"additionalProperties,omitempty"`
+	Minimum    *float64         `json:"minimum,omitempty"`
+	Format     string           `json:"format,omitempty"`
+	About      string           `json:"description,omitempty"`
+}
+
+const localRef = "#/$defs/"
+
+func readDocument(t *testing.T) (d document) {
 	t.Helper()
-	text, err := os.ReadFile(path)
+	text, err := os.ReadFile(schemaFile)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := json.Unmarshal(text, &o); err != nil {
+	strictly(t, text, &d)
+	return d
+}
+
+func strictly(t *testing.T, text []byte, into any) {
+	t.Helper()
+	decoder := json.NewDecoder(bytes.NewReader(text))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(into); err != nil {
 		t.Fatal(err)
 	}
-	return o
 }
 
 // The committed schema is what the API's description says of the objects that the
 // commands print.
 func TestSchemaIsCurrent(t *testing.T) {
-	all := readObject(t, openapiFile)["components"].(object)["schemas"].(object)
-	defs, commands := object{}, object{}
+	text, err := os.ReadFile(openapiFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var description struct {
+		Components struct {
+			Schemas map[string]json.RawMessage `json:"schemas"`
+		} `json:"components"`
+	}
+	if err := json.Unmarshal(text, &description); err != nil {
+		t.Fatal(err)
+	}
+	want := document{
+		Schema:     "https://json-schema.org/draft/2020-12/schema",
+		Title:      "What drystone COMMAND --json prints, by command",
+		Properties: map[string]*rule{},
+		Defs:       map[string]*rule{},
+	}
 	var need func(name string)
 	need = func(name string) {
-		if _, have := defs[name]; have {
+		if want.Defs[name] != nil {
 			return
 		}
-		def, ok := all[name]
+		def, ok := description.Components.Schemas[name]
 		if !ok {
 			t.Fatalf("the API has no object %s", name)
 		}
-		text, err := json.Marshal(def)
-		if err != nil {
-			t.Fatal(err)
-		}
-		local := strings.ReplaceAll(string(text), "#/components/schemas/", "#/$defs/")
-		var o any
-		if err := json.Unmarshal([]byte(local), &o); err != nil {
-			t.Fatal(err)
-		}
-		defs[name] = o
-		for _, part := range strings.Split(local, "#/$defs/")[1:] {
+		local := strings.ReplaceAll(string(def), "#/components/schemas/", localRef)
+		want.Defs[name] = &rule{}
+		strictly(t, []byte(local), want.Defs[name])
+		for _, part := range strings.Split(local, localRef)[1:] {
 			need(part[:strings.IndexByte(part, '"')])
 		}
 	}
 	for command, name := range printed {
-		commands[command] = object{"$ref": "#/$defs/" + name}
+		want.Properties[command] = &rule{Ref: localRef + name}
 		need(name)
 	}
-	want := object{
-		"$schema":    "https://json-schema.org/draft/2020-12/schema",
-		"title":      "What drystone COMMAND --json prints, by command",
-		"properties": commands,
-		"$defs":      defs,
-	}
-	text, err := json.MarshalIndent(want, "", "  ")
+	text, err = json.MarshalIndent(want, "", "  ")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -122,7 +154,7 @@ func TestSchemaIsCurrent(t *testing.T) {
 // What the commands really print fits the committed schema.
 func TestOutputsFitSchema(t *testing.T) {
 	c := newCLI(t)
-	schema := readObject(t, schemaFile)
+	schema := readDocument(t)
 	image := filepath.Join(t.TempDir(), "debian.raw")
 	if err := os.WriteFile(image, []byte("image of a disk"), 0o600); err != nil {
 		t.Fatal(err)
@@ -163,7 +195,7 @@ func TestOutputsFitSchema(t *testing.T) {
 			t.Errorf("%v printed no JSON: %v", args, err)
 			continue
 		}
-		for _, wrong := range fit(schema, schema["properties"].(object)[command].(object), value, command) {
+		for _, wrong := range schema.fit(schema.Properties[command], value, command) {
 			t.Error(wrong)
 		}
 	}
@@ -176,7 +208,7 @@ func TestOutputsFitSchema(t *testing.T) {
 
 // The names that other tools rely on, as the contract lists them.
 func TestContractFields(t *testing.T) {
-	defs := readObject(t, schemaFile)["$defs"].(object)
+	schema := readDocument(t)
 	for name, fields := range map[string]string{
 		"Volume": "id name size_bytes used_bytes holder generation epoch columns",
 		"Column": "members",
@@ -184,97 +216,72 @@ func TestContractFields(t *testing.T) {
 		"Disk":   "node state size_bytes used_bytes checksum_errors repaired",
 		"Pool":   "size_bytes used_bytes reserve_bytes",
 	} {
-		properties := defs[name].(object)["properties"].(object)
 		for field := range strings.FieldsSeq(fields) {
-			if _, ok := properties[field]; !ok {
+			if schema.Defs[name].Properties[field] == nil {
 				t.Errorf("%s has no %s", name, field)
 			}
 		}
 	}
-	states := defs["Member"].(object)["properties"].(object)["state"].(object)["enum"]
-	if want := []any{"active", "joining", "stale"}; !reflect.DeepEqual(states, want) {
+	states := schema.Defs["Member"].Properties["state"].Enum
+	if want := []any{"active", "joining", "stale"}; !cmp.Equal(states, want) {
 		t.Errorf("a member's states are %v, want %v", states, want)
 	}
 }
 
-// fit checks a value against the part of JSON Schema that our description uses. It
-// refuses a keyword it does not know, so that nothing is passed over.
-func fit(root, s object, v any, at string) (wrong []string) {
-	bad := func(format string, args ...any) {
-		wrong = append(wrong, at+": "+fmt.Sprintf(format, args...))
+// fit says where a value breaks a rule.
+func (d document) fit(r *rule, v any, at string) (wrong []string) {
+	bad := func(format string, args ...any) { wrong = append(wrong, at+": "+fmt.Sprintf(format, args...)) }
+	if r.Ref != "" {
+		return d.fit(d.Defs[strings.TrimPrefix(r.Ref, localRef)], v, at)
 	}
-	if ref, ok := s["$ref"].(string); ok {
-		return fit(root, root["$defs"].(object)[strings.TrimPrefix(ref, "#/$defs/")].(object), v, at)
+	if len(r.Enum) > 0 && !slices.Contains(r.Enum, v) {
+		bad("%v is none of %v", v, r.Enum)
 	}
-	for keyword, rule := range s {
-		switch keyword {
-		case "type":
-			if !isType(rule, v) {
-				bad("%v is no %v", v, rule)
+	switch v := v.(type) {
+	case map[string]any:
+		for _, name := range r.Required {
+			if v[name] == nil {
+				bad("%s is missing", name)
 			}
-		case "enum":
-			if !slices.Contains(rule.([]any), v) {
-				bad("%v is none of %v", v, rule)
-			}
-		case "required":
-			for _, name := range rule.([]any) {
-				if o, ok := v.(object); ok && o[name.(string)] == nil {
-					bad("%v is missing", name)
-				}
-			}
-		case "items":
-			items, _ := v.([]any)
-			for i, item := range items {
-				wrong = append(wrong, fit(root, rule.(object), item, fmt.Sprintf("%s[%d]", at, i))...)
-			}
-		case "properties":
-			o, _ := v.(object)
-			for name, value := range o {
-				p, known := rule.(object)[name].(object)
-				if !known {
-					bad("%s is not in the schema", name)
-					continue
-				}
-				wrong = append(wrong, fit(root, p, value, at+"."+name)...)
-			}
-		case "minimum":
-			if n, ok := v.(float64); ok && n < rule.(float64) {
-				bad("%v is less than %v", v, rule)
-			}
-		case "format":
-			if text, ok := v.(string); ok && rule == "date-time" {
-				if _, err := time.Parse(time.RFC3339, text); err != nil {
-					bad("%v is no time", v)
-				}
-			}
-		case "additionalProperties", "description":
-		default:
-			bad("the keyword %s is not known to this test", keyword)
 		}
+		for name, value := range v {
+			if p := r.Properties[name]; p != nil {
+				wrong = append(wrong, d.fit(p, value, at+"."+name)...)
+			} else {
+				bad("%s is not in the schema", name)
+			}
+		}
+	case []any:
+		for i, item := range v {
+			wrong = append(wrong, d.fit(r.Items, item, fmt.Sprintf("%s[%d]", at, i))...)
+		}
+	case string:
+		if _, err := time.Parse(time.RFC3339, v); r.Format == "date-time" && err != nil {
+			bad("%s is no time", v)
+		}
+	case float64:
+		if r.Minimum != nil && v < *r.Minimum || r.Type == "integer" && v != math.Trunc(v) {
+			bad("%v is out of bounds", v)
+		}
+	}
+	if got := typeOf(v); got != r.Type && (got != "number" || r.Type != "integer") {
+		bad("%v is no %s", v, r.Type)
 	}
 	return wrong
 }
 
-func isType(rule, v any) bool {
-	switch rule {
-	case "object":
-		_, ok := v.(object)
-		return ok
-	case "array":
-		_, ok := v.([]any)
-		return ok
-	case "string":
-		_, ok := v.(string)
-		return ok
-	case "boolean":
-		_, ok := v.(bool)
-		return ok
-	case "integer":
-		n, ok := v.(float64)
-		return ok && n == math.Trunc(n)
-	case "number":
-		_, ok := v.(float64)
-		return ok
+func typeOf(v any) string {
+	switch v.(type) {
+	case map[string]any:
+		return "object"
+	case []any:
+		return "array"
+	case string:
+		return "string"
+	case bool:
+		return "boolean"
+	case float64:
+		return "number"
 	}
-	return false
+	return "null"
 }
