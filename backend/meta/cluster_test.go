@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"os"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -18,14 +17,13 @@ import (
 	"drystone.example/drystone/backend/meta/command"
 	"drystone.example/drystone/backend/meta/raftlog"
 	"drystone.example/drystone/backend/model"
-	"drystone.example/drystone/backend/pki"
 	"drystone.example/drystone/backend/wire"
 	"drystone.example/drystone/backend/wire/wiretest"
 )
 
 func TestMain(m *testing.M) {
 	slog.SetLogLoggerLevel(slog.LevelError) // faults are what these tests are about
-	os.Exit(m.Run())
+	m.Run()
 }
 
 // A cluster is a number of nodes in one bubble, with the real raft, the real
@@ -40,13 +38,13 @@ type cluster struct {
 
 // A node is one member, which can be stopped and started.
 type node struct {
-	c      *cluster
-	id     model.NodeID
-	name   string
-	dir    string
-	keeper *pki.Keeper
-	fs     raftlog.FS
-	peers  []model.Node
+	c     *cluster
+	id    model.NodeID
+	name  string
+	dir   string
+	tls   wire.Config // of which only TLS is set
+	fs    raftlog.FS
+	peers []model.Node
 
 	*Record
 	cancel context.CancelFunc
@@ -56,7 +54,7 @@ type node struct {
 const hash64 = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 
 // bubble runs a test in virtual time, with a cluster of n voters.
-func bubble(t *testing.T, n int, test func(t *testing.T, c *cluster)) {
+func bubble(t *testing.T, n int, test func(c *cluster)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		c := &cluster{t: t, net: wiretest.NewNet(), ca: wiretest.NewCluster(t), epoch: time.Now()}
@@ -75,7 +73,7 @@ func bubble(t *testing.T, n int, test func(t *testing.T, c *cluster)) {
 		for _, n := range c.nodes[1:] {
 			c.join(n)
 		}
-		test(t, c)
+		test(c)
 		for _, n := range c.nodes {
 			n.stop()
 		}
@@ -86,7 +84,7 @@ func keep(s string) command.Secret { return command.Keep(model.NewSecret(s)) }
 
 func (c *cluster) add(name string) *node {
 	id := model.NewID[model.NodeID]()
-	n := &node{c: c, id: id, name: name, dir: c.t.TempDir(), keeper: c.ca.Keeper(c.t, id), fs: vfs.NewMem()}
+	n := &node{c: c, id: id, name: name, dir: c.t.TempDir(), tls: wire.Config{TLS: c.ca.Keeper(c.t, id)}, fs: vfs.NewMem()}
 	c.nodes = append(c.nodes, n)
 	return n
 }
@@ -116,8 +114,15 @@ func (n *node) model() model.Node {
 
 // clock runs at a speed of its own, within one in a hundred between any two.
 func (n *node) clock() time.Duration {
-	speed := 1000 + time.Duration(slices.Index(n.c.nodes, n)%3-1)*4
-	return time.Since(n.c.epoch) * speed / 1000
+	passed := time.Since(n.c.epoch)
+	switch slices.Index(n.c.nodes, n) % 3 {
+	case 0:
+		return passed - passed/250
+	case 1:
+		return passed + passed/250
+	default:
+		return passed
+	}
 }
 
 // start begins or begins again.
@@ -128,7 +133,7 @@ func (n *node) start() {
 	var rec *Record
 	tr := wire.New(wire.Config{
 		Self: n.id, Cluster: n.c.ca.ID, Listen: net.JoinHostPort(n.name, "7420"),
-		Network: n.c.net.Host(n.name), TLS: n.keeper,
+		Network: n.c.net.Host(n.name), TLS: n.tls.TLS,
 		Allowed: func(id model.NodeID) error { return rec.Allowed(id) },
 		Resolve: func(id model.NodeID) (string, error) {
 			host, err := rec.Address(id)

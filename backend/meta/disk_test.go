@@ -80,7 +80,8 @@ func (c *cluster) disked(n *node) *disk {
 // A leader whose disk hangs steps down and another one leads, in seconds; when
 // its disk is back it takes part, but does not lead for a minute.
 func TestLeaderDiskHangs(t *testing.T) {
-	bubble(t, 3, func(t *testing.T, c *cluster) {
+	bubble(t, 3, func(c *cluster) {
+		t := c.t
 		disks := map[*node]*disk{}
 		for _, n := range c.nodes {
 			disks[n] = c.disked(n)
@@ -127,7 +128,8 @@ func TestLeaderDiskHangs(t *testing.T) {
 // A node whose log fails says so, does not crash, and can be closed; the others
 // go on, whether it led them or not.
 func TestDiskFails(t *testing.T) {
-	bubble(t, 3, func(t *testing.T, c *cluster) {
+	bubble(t, 3, func(c *cluster) {
+		t := c.t
 		disks := map[*node]*disk{}
 		for _, n := range c.nodes {
 			disks[n] = c.disked(n)

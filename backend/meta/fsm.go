@@ -90,10 +90,10 @@ func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
 	entries := make([]state.Entry, len(logs))
 	for i, l := range logs {
 		entries[i].Index = l.Index
-		switch l.Type {
-		case raft.LogCommand:
+		if l.Type == raft.LogCommand {
 			entries[i].Data = l.Data
-		case raft.LogConfiguration:
+		}
+		if l.Type == raft.LogConfiguration {
 			// Before the view that tells of it: who waits looks when that comes.
 			f.configure(raft.DecodeConfiguration(l.Data).Servers)
 		}
@@ -109,7 +109,7 @@ func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
 	}
 	for i, out := range outcomes {
 		responses[i] = out
-		if logs[i].Type == raft.LogCommand {
+		if out.Request != "" { // a command's
 			f.tell(out)
 		}
 	}

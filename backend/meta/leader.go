@@ -33,6 +33,11 @@ type reign struct {
 	term   uint64
 }
 
+func newReign(parent context.Context, term uint64) *reign {
+	ctx, cancel := context.WithCancel(parent)
+	return &reign{ctx: ctx, cancel: cancel, term: term}
+}
+
 func newLeadership() *leadership {
 	return &leadership{
 		notify:   make(chan bool, 16),
@@ -116,8 +121,7 @@ func (m *Record) enthrone(turn uint64) {
 		term := m.raft.CurrentTerm()
 		var entry raft.Log
 		if m.log.GetLog(m.raft.CommitIndex(), &entry) == nil && entry.Term == term {
-			r := &reign{term: term}
-			r.ctx, r.cancel = context.WithCancel(m.ctx)
+			r := newReign(m.ctx, term)
 			if !m.lead.set(r, turn) {
 				r.cancel()
 			}

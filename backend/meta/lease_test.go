@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"drystone.example/drystone/backend/meta/command"
+	"drystone.example/drystone/backend/meta/state"
 	"drystone.example/drystone/backend/model"
 )
 
@@ -23,7 +24,8 @@ func (c *cluster) leased() {
 // A node that is cut off stops before its lease was to end, counted from when it
 // last asked, and the leader waits until its guests are dead as well.
 func TestLeaseEndsAtTheHolderFirst(t *testing.T) {
-	bubble(t, 3, func(t *testing.T, c *cluster) {
+	bubble(t, 3, func(c *cluster) {
+		t := c.t
 		lead := c.leader()
 		n := c.others(lead)[0]
 		c.leased()
@@ -70,7 +72,8 @@ func TestLeaseEndsAtTheHolderFirst(t *testing.T) {
 // A leader that lost its majority gives no lease, not even to itself; the next
 // one counts every lease from when it began to lead.
 func TestLeaseAcrossLeaders(t *testing.T) {
-	bubble(t, 3, func(t *testing.T, c *cluster) {
+	bubble(t, 3, func(c *cluster) {
+		t := c.t
 		old := c.leader()
 		c.leased()
 		cut := time.Now()
@@ -125,7 +128,8 @@ func TestLeaseAcrossLeaders(t *testing.T) {
 // A volume goes to another node only when its holder released it or has no
 // lease; to the holder itself at any time.
 func TestAcquireWaitsForLease(t *testing.T) {
-	bubble(t, 3, func(t *testing.T, c *cluster) {
+	bubble(t, 3, func(c *cluster) {
+		t := c.t
 		lead := c.leader()
 		holder, other := c.others(lead)[0], c.others(lead)[1]
 		vol := c.volume(lead)
@@ -139,8 +143,10 @@ func TestAcquireWaitsForLease(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			_, err = n.Apply(t.Context(), model.System, command.VolumeAcquire{Volume: vol.ID, Node: n.id,
-				Purpose: model.ForExport, Generation: now.Generation, Revision: now.Revision})
+			_, err = n.Apply(t.Context(), model.System, command.VolumeAcquire{
+				Volume: vol.ID, Node: n.id,
+				Purpose: model.ForExport, Generation: now.Generation, Revision: now.Revision,
+			})
 			return err
 		}
 		if err := acquire(holder); err != nil {
@@ -175,7 +181,8 @@ func TestAcquireWaitsForLease(t *testing.T) {
 // A machine is not placed elsewhere while it may still be running, and a node is
 // not declared lost while it may still be serving.
 func TestPlaceWaitsForLease(t *testing.T) {
-	bubble(t, 3, func(t *testing.T, c *cluster) {
+	bubble(t, 3, func(c *cluster) {
+		t := c.t
 		lead := c.leader()
 		host, other := c.others(lead)[0], c.others(lead)[1]
 		vol := c.volume(lead)
@@ -247,7 +254,8 @@ func TestNoLeaseDuringTakeover(t *testing.T) {
 
 // A node speaks for itself only, but the leader's loops speak for all.
 func TestSpeaksForItself(t *testing.T) {
-	bubble(t, 3, func(t *testing.T, c *cluster) {
+	bubble(t, 3, func(c *cluster) {
+		t := c.t
 		lead := c.leader()
 		mine, other := c.others(lead)[0], c.others(lead)[1]
 		vol := c.volume(mine) // its disks too
@@ -263,8 +271,10 @@ func TestSpeaksForItself(t *testing.T) {
 		tests := []command.Command{
 			command.VMReport{VM: id, Node: mine.id, State: model.VMStopped},
 			command.VolumeAcquire{Volume: vol.ID, Node: mine.id, Purpose: model.ForGuest, Generation: 1, Revision: 2},
-			command.VolumeMembers{Volume: vol.ID, Generation: 1, Revision: 2,
-				Changes: []model.MemberChange{{Disk: disk, State: model.Stale}}},
+			command.VolumeMembers{
+				Volume: vol.ID, Generation: 1, Revision: 2,
+				Changes: []model.MemberChange{{Disk: disk, State: model.Stale}},
+			},
 			command.DiskUpdate{Disk: disk, State: model.DiskFailed},
 			command.DiskAdd{Disk: model.Disk{ID: 5, Node: mine.id, Path: "/x", Size: 1}},
 			command.VolumeRelease{Volume: vol.ID, Node: mine.id, Generation: 1},
@@ -314,7 +324,8 @@ func TestLeaseWaits(t *testing.T) {
 // meanwhile, soon after: its guests wait for it. How long it was away does not
 // matter.
 func TestLeaseAfterRestart(t *testing.T) {
-	bubble(t, 3, func(t *testing.T, c *cluster) {
+	bubble(t, 3, func(c *cluster) {
+		t := c.t
 		lead := c.leader()
 		n := c.others(lead)[0]
 		for _, away := range []time.Duration{time.Second, 10 * time.Second, 45 * time.Second} {
@@ -334,6 +345,33 @@ func TestLeaseAfterRestart(t *testing.T) {
 			if _, err := n.Local().FindUser(name); err != nil {
 				t.Errorf("a node with a lease lacks what was decided before: %v", err)
 			}
+		}
+	})
+}
+
+// A grant that a node's view is too old for does not count: the node might not
+// know that its volumes were taken.
+func TestLeaseNeedsTheRecord(t *testing.T) {
+	bubble(t, 3, func(c *cluster) {
+		t := c.t
+		lead := c.leader()
+		n := c.others(lead)[0]
+		asker := &leaseAsker{m: n.Record}
+		defer asker.close()
+		if err := n.renew(asker); err != nil {
+			t.Fatalf("renew: %v", err)
+		}
+		// The leader's view is ahead of what the node can get.
+		ahead := lead.Local().Index() + 1
+		bytes, err := command.Encode(command.Envelope{Request: "ahead", At: time.Now(), Command: command.SessionsPrune{}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := lead.store.ApplyBatch([]state.Entry{{Index: ahead, Data: bytes}}); err != nil {
+			t.Fatal(err)
+		}
+		if err := n.renew(asker); model.CodeOf(err) != model.Unavailable {
+			t.Errorf("renew with a view behind the grant: %v", err)
 		}
 	})
 }

@@ -151,7 +151,7 @@ func (m *Record) Address(node model.NodeID) (string, error) {
 // peers is a file with the members' addresses. All nodes may have stopped at
 // once, and none of them reads the record before it has talked to another one.
 type peers struct {
-	path string
+	dir *os.Root
 
 	mu   sync.Mutex // guards what follows
 	byID map[model.NodeID]string
@@ -163,11 +163,18 @@ type peer struct {
 	Address string       `json:"address"`
 }
 
-func loadPeers(path string, told []model.Node) (*peers, error) {
-	p := &peers{path: path, byID: map[model.NodeID]string{}}
-	text, err := os.ReadFile(path)
+// peersFile is where peers lie in the record's folder.
+const peersFile = "peers.json"
+
+func loadPeers(dir string, told []model.Node) (*peers, error) {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, fmt.Errorf("open the record's folder: %w", err)
+	}
+	p := &peers{dir: root, byID: map[model.NodeID]string{}}
+	text, err := root.ReadFile(peersFile)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("read the peers: %w", err)
+		return nil, errors.Join(fmt.Errorf("read the peers: %w", err), root.Close())
 	}
 	var known []peer
 	if err == nil {
@@ -182,7 +189,10 @@ func loadPeers(path string, told []model.Node) (*peers, error) {
 	for _, k := range known {
 		p.byID[k.ID] = k.Address
 	}
-	return p, p.save()
+	if err := p.save(); err != nil {
+		return nil, errors.Join(err, root.Close())
+	}
+	return p, nil
 }
 
 func (p *peers) get(id model.NodeID) (string, bool) {
@@ -215,10 +225,10 @@ func (p *peers) save() error {
 	if err != nil {
 		return fmt.Errorf("encode the peers: %w", err)
 	}
-	if err := os.WriteFile(p.path+".new", text, 0o600); err != nil {
+	if err := p.dir.WriteFile(peersFile+".new", text, 0o600); err != nil {
 		return fmt.Errorf("write the peers: %w", err)
 	}
-	if err := os.Rename(p.path+".new", p.path); err != nil {
+	if err := p.dir.Rename(peersFile+".new", peersFile); err != nil {
 		return fmt.Errorf("write the peers: %w", err)
 	}
 	return nil

@@ -96,18 +96,18 @@ func Open(ctx context.Context, cfg Config) (*Record, error) {
 	m.lead = newLeadership()
 	m.reads = newRounds(m)
 	var err error
-	if m.peers, err = loadPeers(filepath.Join(cfg.Dir, "peers.json"), cfg.Peers); err != nil {
+	if m.peers, err = loadPeers(cfg.Dir, cfg.Peers); err != nil {
 		return nil, err
 	}
 	if m.store, err = state.Open(ctx, filepath.Join(cfg.Dir, "record.db")); err != nil {
-		return nil, err
+		return nil, errors.Join(err, m.peers.dir.Close())
 	}
 	m.log, err = raftlog.Open(raftlog.Options{Dir: filepath.Join(cfg.Dir, "log"), FS: cfg.LogFS})
 	if err != nil {
-		return nil, errors.Join(err, m.store.Close())
+		return nil, errors.Join(err, m.store.Close(), m.peers.dir.Close())
 	}
 	if err := m.startRaft(); err != nil {
-		return nil, errors.Join(err, m.log.Close(), m.store.Close())
+		return nil, errors.Join(err, m.log.Close(), m.store.Close(), m.peers.dir.Close())
 	}
 	m.handle()
 	m.spawn(m.watchLeadership)
@@ -130,7 +130,7 @@ func (m *Record) Close() error {
 		m.err = errors.Join(m.stream.Close(), down.Error())
 		m.err = errors.Join(m.err, m.trans.Close())
 		m.wg.Wait()
-		m.err = errors.Join(m.err, m.log.Close(), m.store.Close())
+		m.err = errors.Join(m.err, m.log.Close(), m.store.Close(), m.peers.dir.Close())
 	})
 	return m.err
 }

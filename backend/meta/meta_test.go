@@ -2,12 +2,15 @@ package meta
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/hashicorp/raft"
 
 	"drystone.example/drystone/backend/meta/command"
 	"drystone.example/drystone/backend/meta/state"
@@ -17,7 +20,8 @@ import (
 // Any node takes a change, and when it says so its own view and every
 // linearizable view have it.
 func TestApplyFromAnyNode(t *testing.T) {
-	bubble(t, 3, func(t *testing.T, c *cluster) {
+	bubble(t, 3, func(c *cluster) {
+		t := c.t
 		for _, n := range c.nodes {
 			got, ok := c.must(n, user("at-"+n.name)).(model.User)
 			if !ok || got.Name != "at-"+n.name {
@@ -42,7 +46,8 @@ func TestApplyFromAnyNode(t *testing.T) {
 // A refusal crosses to the asking node with its code, its sentence and, for a
 // lost compare-and-swap, the object as it is; a user's refusal is audited.
 func TestRefusalsCross(t *testing.T) {
-	bubble(t, 3, func(t *testing.T, c *cluster) {
+	bubble(t, 3, func(c *cluster) {
+		t := c.t
 		lead := c.leader()
 		c.must(lead, user("kim"))
 		by := model.Actor{User: "root", UserID: 1, Role: model.Owner}
@@ -56,8 +61,10 @@ func TestRefusalsCross(t *testing.T) {
 				t.Errorf("at %s, for a user: got %v", n.name, err)
 			}
 			vol := c.volume(n)
-			now, err := n.Apply(t.Context(), model.System, command.VolumeAcquire{Volume: vol.ID, Node: n.id,
-				Purpose: model.ForMaintenance, Generation: 9, Revision: 9})
+			now, err := n.Apply(t.Context(), model.System, command.VolumeAcquire{
+				Volume: vol.ID, Node: n.id,
+				Purpose: model.ForMaintenance, Generation: 9, Revision: 9,
+			})
 			if got, ok := now.(model.Volume); model.CodeOf(err) != model.Conflict || !ok || got.Revision != vol.Revision {
 				t.Errorf("at %s: a lost compare-and-swap returned %v, %v", n.name, now, err)
 			}
@@ -83,17 +90,23 @@ func (c *cluster) volume(at *node) model.Volume {
 	c.t.Helper()
 	disks := at.Local().Disks()
 	for i := len(disks); i < 2; i++ {
-		made, ok := c.must(at, command.DiskAdd{Disk: model.Disk{ID: model.NewID[model.DiskID](), Node: at.id,
-			Path: "/d", Size: 1 << 30}}).(model.Disk)
+		made, ok := c.must(at, command.DiskAdd{Disk: model.Disk{
+			ID: model.NewID[model.DiskID](), Node: at.id,
+			Path: "/d", Size: 1 << 30,
+		}}).(model.Disk)
 		if !ok {
 			c.t.Fatal("DiskAdd returned no disk")
 		}
 		disks = append(disks, made)
 	}
 	id := model.NewID[model.VolumeID]()
-	made := c.must(at, command.VolumeCreate{ID: id, Name: id.String(), Use: model.VolumeDisk, Size: 1 << 30, Copies: 2,
-		Columns: []model.Column{{Members: []model.Member{{Disk: disks[0].ID, State: model.Active},
-			{Disk: disks[1].ID, State: model.Active}}}}})
+	made := c.must(at, command.VolumeCreate{
+		ID: id, Name: id.String(), Use: model.VolumeDisk, Size: 1 << 30, Copies: 2,
+		Columns: []model.Column{{Members: []model.Member{
+			{Disk: disks[0].ID, State: model.Active},
+			{Disk: disks[1].ID, State: model.Active},
+		}}},
+	})
 	v, ok := made.(model.Volume)
 	if !ok {
 		c.t.Fatalf("VolumeCreate returned %T", made)
@@ -105,7 +118,8 @@ func (c *cluster) volume(at *node) model.Volume {
 // lost now and then), changes asked for meanwhile get through, and nothing
 // acknowledged is lost.
 func TestLeaderDies(t *testing.T) {
-	bubble(t, 3, func(t *testing.T, c *cluster) {
+	bubble(t, 3, func(c *cluster) {
+		t := c.t
 		for round := range 3 {
 			lead := c.leader()
 			c.must(lead, user(fmt.Sprint("before", round)))
@@ -167,7 +181,8 @@ func (c *cluster) sameEverywhere() {
 // A leader cut off from the others must not answer as one: not a read, not a
 // change, not a lease. The others go on without it, and it finds back.
 func TestLeaderIsolated(t *testing.T) {
-	bubble(t, 3, func(t *testing.T, c *cluster) {
+	bubble(t, 3, func(c *cluster) {
+		t := c.t
 		old := c.leader()
 		c.must(old, user("before"))
 		c.isolate(old)
@@ -209,7 +224,8 @@ func TestLeaderIsolated(t *testing.T) {
 
 // Without a majority nothing is answered, and every wait ends.
 func TestNoQuorum(t *testing.T) {
-	bubble(t, 3, func(t *testing.T, c *cluster) {
+	bubble(t, 3, func(c *cluster) {
+		t := c.t
 		last := c.leader()
 		for _, n := range c.others(last) {
 			n.stop()
@@ -240,7 +256,8 @@ func TestNoQuorum(t *testing.T) {
 // All nodes stop at once and come back: they find each other without anybody
 // who has the record, and have everything.
 func TestAllNodesRestart(t *testing.T) {
-	bubble(t, 3, func(t *testing.T, c *cluster) {
+	bubble(t, 3, func(c *cluster) {
+		t := c.t
 		for i := range 20 {
 			c.must(c.nodes[i%3], user(fmt.Sprint("u", i)))
 		}
@@ -269,7 +286,8 @@ func TestAllNodesRestart(t *testing.T) {
 // A change whose answer is lost is asked for again and takes effect once. Here
 // the leader's answers are cut off, again and again.
 func TestRetriedOnce(t *testing.T) {
-	bubble(t, 3, func(t *testing.T, c *cluster) {
+	bubble(t, 3, func(c *cluster) {
+		t := c.t
 		vol := c.volume(c.leader())
 		done := make(chan struct{})
 		var net sync.WaitGroup
@@ -293,8 +311,10 @@ func TestRetriedOnce(t *testing.T) {
 		const reigns = 12
 		n := c.others(c.leader())[0]
 		for range reigns {
-			now, err := n.Apply(t.Context(), model.System, command.VolumeAcquire{Volume: vol.ID, Node: n.id,
-				Purpose: model.ForExport, Generation: vol.Generation, Revision: vol.Revision})
+			now, err := n.Apply(t.Context(), model.System, command.VolumeAcquire{
+				Volume: vol.ID, Node: n.id,
+				Purpose: model.ForExport, Generation: vol.Generation, Revision: vol.Revision,
+			})
 			if err != nil {
 				t.Fatalf("acquire generation %d: %v", vol.Generation+1, err)
 			}
@@ -320,7 +340,8 @@ func TestRetriedOnce(t *testing.T) {
 // A node that was away for longer than the log is kept gets a snapshot, and the
 // change it waits for arrives within it.
 func TestSnapshotCatchesUp(t *testing.T) {
-	bubble(t, 3, func(t *testing.T, c *cluster) {
+	bubble(t, 3, func(c *cluster) {
+		t := c.t
 		lead := c.leader()
 		away := c.others(lead)[0]
 		away.stop()
@@ -328,8 +349,10 @@ func TestSnapshotCatchesUp(t *testing.T) {
 		for w := range 32 {
 			wg.Go(func() {
 				for i := range (trailingLogs + 256) / 32 {
-					_, err := lead.Apply(t.Context(), model.System, command.NodeUpdate{Node: lead.id,
-						Version: fmt.Sprint(w, ".", i)})
+					_, err := lead.Apply(t.Context(), model.System, command.NodeUpdate{
+						Node:    lead.id,
+						Version: fmt.Sprint(w, ".", i),
+					})
 					if err != nil {
 						t.Errorf("Apply: %v", err)
 					}
@@ -356,7 +379,8 @@ func TestSnapshotCatchesUp(t *testing.T) {
 
 // A node that is removed is no longer talked to, and cannot come back.
 func TestRemovedNode(t *testing.T) {
-	bubble(t, 3, func(t *testing.T, c *cluster) {
+	bubble(t, 3, func(c *cluster) {
+		t := c.t
 		lead := c.leader()
 		gone := c.others(lead)[0]
 		if err := lead.RemoveServer(t.Context(), gone.id); err != nil {
@@ -390,7 +414,8 @@ func TestRemovedNode(t *testing.T) {
 
 // Voters can be demoted and made voters again, and a non-voter has the record.
 func TestServers(t *testing.T) {
-	bubble(t, 3, func(t *testing.T, c *cluster) {
+	bubble(t, 3, func(c *cluster) {
+		t := c.t
 		lead := c.leader()
 		other := c.others(lead)[0]
 		voters := func() (n int) {
@@ -426,7 +451,8 @@ func TestServers(t *testing.T) {
 
 // Views can be waited for by noun.
 func TestWatch(t *testing.T) {
-	bubble(t, 3, func(t *testing.T, c *cluster) {
+	bubble(t, 3, func(c *cluster) {
+		t := c.t
 		n := c.others(c.leader())[0]
 		v, err := n.View(t.Context())
 		if err != nil {
@@ -450,7 +476,8 @@ func TestWatch(t *testing.T) {
 
 // Bootstrap happens once.
 func TestBootstrapTwice(t *testing.T) {
-	bubble(t, 1, func(t *testing.T, c *cluster) {
+	bubble(t, 1, func(c *cluster) {
+		t := c.t
 		n := c.nodes[0]
 		first := command.ClusterCreate{ID: 1, Name: "x", Node: n.model()}
 		if _, err := n.Bootstrap(t.Context(), model.System, first); model.CodeOf(err) != model.Conflict {
@@ -463,5 +490,51 @@ func TestBootstrapTwice(t *testing.T) {
 		n.stop()
 		n.start()
 		c.must(c.leader(), user("alone"))
+	})
+}
+
+// A leader that was left behind does not refuse either: what it knows may be old.
+// Only a majority makes its refusal true.
+func TestIsolatedLeaderDoesNotRefuse(t *testing.T) {
+	bubble(t, 3, func(c *cluster) {
+		t := c.t
+		old := c.leader()
+		c.must(old, user("kim"))
+		body, err := json.Marshal(user("kim"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		q := question{Request: "r", Actor: model.System, Kind: command.KindUserCreate, Body: body}
+		a, err := old.propose(t.Context(), old.id, q)
+		if err != nil || !a.Refused || a.Code != model.Conflict {
+			t.Fatalf("with a majority: %+v, %v", a, err)
+		}
+		c.isolate(old)
+		if a, err = old.propose(t.Context(), old.id, q); err == nil {
+			t.Errorf("without a majority: %+v", a)
+		}
+	})
+}
+
+// The leader answers from its view only when that has all that is committed: a
+// follower may have applied, and acknowledged, what the leader has not yet.
+func TestLeaderCatchesUpFirst(t *testing.T) {
+	bubble(t, 1, func(c *cluster) {
+		t := c.t
+		n := c.leader()
+		index := n.Local().Index()
+		// An entry that is in the log and that nothing has applied.
+		ahead := n.raft.LastIndex() + 1
+		if err := n.log.StoreLog(&raft.Log{Index: ahead, Term: n.raft.CurrentTerm(), Type: raft.LogCommand}); err != nil {
+			t.Fatal(err)
+		}
+		short, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if got, err := n.caughtUp(short, ahead); model.CodeOf(err) != model.Unavailable {
+			t.Errorf("caughtUp(%d) with a view at %d: %d, %v", ahead, index, got, err)
+		}
+		if got, err := n.caughtUp(t.Context(), ahead-1); err != nil || got > n.Local().Index() {
+			t.Errorf("caughtUp(%d) with a view at %d: %d, %v", ahead-1, index, got, err)
+		}
 	})
 }

@@ -24,10 +24,14 @@ func secret(s string) Secret { return Keep(model.NewSecret(s)) }
 // examples has one command of each kind, with every field set.
 func examples() []Command {
 	name, cpus, memory := "www", 4, model.Bytes(1<<30)
-	boot := &model.Boot{Kernel: model.FileRef{Name: "k", SHA256: "ab", Size: 1},
-		Initrd: model.FileRef{Name: "i", SHA256: "cd", Size: 2}, Append: "quiet"}
-	node := model.Node{ID: 1, Name: "n1", Address: "10.0.0.1", API: "https://n1", Serial: "01", Version: "1",
-		Voter: true, Joined: noon}
+	boot := &model.Boot{
+		Kernel: model.FileRef{Name: "k", SHA256: "ab", Size: 1},
+		Initrd: model.FileRef{Name: "i", SHA256: "cd", Size: 2}, Append: "quiet",
+	}
+	node := model.Node{
+		ID: 1, Name: "n1", Address: "10.0.0.1", API: "https://n1", Serial: "01", Version: "1",
+		Voter: true, Joined: noon,
+	}
 	owner := UserCreate{ID: 2, Name: "kim", Role: model.Owner, PasswordHash: secret("phc")}
 	cut := model.Stamp{Generation: 3, Number: 4}
 	disks := []model.VMDisk{{Volume: 5}}
@@ -42,13 +46,15 @@ func examples() []Command {
 		DiskAdd{Disk: model.Disk{ID: 7, Node: 1, Path: "/d", State: model.DiskOnline, Size: 8, Error: "e", Added: noon}},
 		DiskUpdate{Disk: 7, State: model.DiskFailed, Path: "/e", Size: 9, Error: "e"},
 		VolumeCreate{ID: 5, Name: "data", Use: model.VolumeImage, Size: 10, Copies: 2, Columns: []model.Column{
-			{Members: []model.Member{{Disk: 7, State: model.Active}, {Disk: 8, State: model.Stale, Cutoff: cut}}}}},
+			{Members: []model.Member{{Disk: 7, State: model.Active}, {Disk: 8, State: model.Stale, Cutoff: cut}}},
+		}},
 		VolumeResize{Volume: 5, Size: 11},
 		VolumeDelete{Volume: 5},
 		VolumeAcquire{Volume: 5, Node: 1, Purpose: model.ForGuest, Generation: 12, Revision: 13},
 		VolumeRelease{Volume: 5, Node: 1, Generation: 12},
 		VolumeMembers{Volume: 5, Generation: 12, Revision: 13, Changes: []model.MemberChange{
-			{Column: 1, Disk: 7, State: model.Stale, Cutoff: cut}, {Column: 2, Disk: 8}}},
+			{Column: 1, Disk: 7, State: model.Stale, Cutoff: cut}, {Column: 2, Disk: 8},
+		}},
 		VMCreate{ID: 14, Name: "web", CPUs: 1, Memory: 2, Disks: disks, Boot: boot},
 		VMUpdate{VM: 14, Name: &name, CPUs: &cpus, Memory: &memory, Disks: &disks, Boot: boot},
 		VMPower{VM: 14, Power: model.PowerOn, Node: 1},
@@ -65,8 +71,10 @@ func examples() []Command {
 }
 
 func envelope(c Command) Envelope {
-	return Envelope{Request: "r1", At: noon, Command: c,
-		Actor: model.Actor{User: "kim", UserID: 2, Role: model.Owner, Address: "10.0.0.9", Request: "x"}}
+	return Envelope{
+		Request: "r1", At: noon, Command: c,
+		Actor: model.Actor{User: "kim", UserID: 2, Role: model.Owner, Address: "10.0.0.9", Request: "x"},
+	}
 }
 
 // Every kind that was ever written can be read, as what it was. The file of a
@@ -170,7 +178,7 @@ func TestSecretsStayIn(t *testing.T) {
 	}
 	var log bytes.Buffer
 	slog.New(slog.NewTextHandler(&log, nil)).Info("x", "command", c, "secret", c.PasswordHash)
-	slog.New(slog.NewTextHandler(&log, nil)).Info(fmt.Sprintf("%v %+v %#v %s", c, c, c, c.PasswordHash))
+	fmt.Fprintf(&log, "%v %+v %#v %s", c, c, c, c.PasswordHash)
 	if strings.Contains(log.String(), "hush") {
 		t.Errorf("a secret was logged: %s", log.String())
 	}

@@ -303,8 +303,10 @@ func TestVersion(t *testing.T) {
 
 // An entry is written as it always was, and read with every field.
 func TestEntryGolden(t *testing.T) {
-	want := raft.Log{Index: 9, Term: 7, Type: raft.LogConfiguration, Data: []byte("data"), Extensions: []byte("ext"),
-		AppendedAt: time.Unix(1_767_268_800, 5)}
+	want := raft.Log{
+		Index: 9, Term: 7, Type: raft.LogConfiguration, Data: []byte("data"), Extensions: []byte("ext"),
+		AppendedAt: time.Unix(1_767_268_800, 5),
+	}
 	path := filepath.Join("testdata", "entry-1")
 	if _, err := os.Stat(path); *update && os.IsNotExist(err) {
 		if err := os.WriteFile(path, encodeEntry(&want), 0o600); err != nil {

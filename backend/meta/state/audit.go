@@ -28,8 +28,10 @@ type auditTail struct {
 // add makes the row of one command, and cuts the oldest ones when there are too
 // many. What is cut is a function of the rows alone, so every node cuts alike.
 func (a *auditTail) add(index uint64, e command.Envelope, object string, refusal error) ([]write, error) {
-	row := model.AuditRow{Index: index, Time: e.At, Actor: e.Actor, Verb: e.Command.Kind().String(),
-		Object: object, Result: "ok"}
+	row := model.AuditRow{
+		Index: index, Time: e.At, Actor: e.Actor, Verb: e.Command.Kind().String(),
+		Object: object, Result: "ok",
+	}
 	if refusal != nil {
 		row.Result = string(model.CodeOf(refusal)) + ": " + refusal.Error()
 	}

@@ -17,9 +17,11 @@ func (x *tx) clusterCreate(c command.ClusterCreate) (any, error) {
 	if c.ID == 0 || c.CA == "" || c.CAKey.Reveal() == "" || c.GossipKey.Reveal() == "" {
 		return nil, model.Errorf(model.Invalid, "a cluster needs an identifier, a certificate and its keys")
 	}
-	row := clusterRow{Cluster: model.Cluster{ID: c.ID, Name: c.Name, CA: c.CA, Created: x.at},
-		SealedKey: c.CAKey.Reveal(), Gossip: c.GossipKey.Reveal()}
-	if err := put(x, &x.tables.cluster, row); err != nil {
+	row := clusterRow{
+		Cluster:   model.Cluster{ID: c.ID, Name: c.Name, CA: c.CA, Created: x.at},
+		SealedKey: c.CAKey.Reveal(), Gossip: c.GossipKey.Reveal(),
+	}
+	if err := put(x, &x.cluster, row); err != nil {
 		return nil, err
 	}
 	first := c.Node

@@ -143,8 +143,10 @@ func TestNodeRemove(t *testing.T) {
 	r.ok(command.VMPlace{VM: 1, Expected: 2})
 	refuse(t, r, []refusal{{"it holds a volume", command.NodeRemove{Node: 2}, model.Conflict}})
 	held := r.volume(1)
-	r.ok(command.VolumeMembers{Volume: 1, Generation: held.Generation, Revision: held.Revision,
-		Changes: []model.MemberChange{{Column: 1, Disk: 12, State: model.Stale}}})
+	r.ok(command.VolumeMembers{
+		Volume: 1, Generation: held.Generation, Revision: held.Revision,
+		Changes: []model.MemberChange{{Column: 1, Disk: 12, State: model.Stale}},
+	})
 	r.ok(command.VolumeRelease{Volume: 1, Node: 2, Generation: held.Generation})
 	refuse(t, r, []refusal{
 		{"it has members", command.NodeRemove{Node: 2}, model.Conflict},
@@ -195,8 +197,10 @@ func TestDisks(t *testing.T) {
 	r.ok(command.DiskUpdate{Disk: 11, State: model.DiskFailed, Error: "input/output error"})
 	refuse(t, r, []refusal{{"failed comes back", command.DiskUpdate{Disk: 11, State: model.DiskOnline}, model.Conflict}})
 	got, err := r.store.View().Disk(11)
-	want := model.Disk{ID: 11, Node: 1, Path: "/y", State: model.DiskFailed, Size: 2 << 30,
-		Error: "input/output error", Added: noon}
+	want := model.Disk{
+		ID: 11, Node: 1, Path: "/y", State: model.DiskFailed, Size: 2 << 30,
+		Error: "input/output error", Added: noon,
+	}
 	if err != nil || got != want {
 		t.Errorf("got %+v, %v, want %+v", got, err, want)
 	}
@@ -256,8 +260,10 @@ func TestUsersAndSessions(t *testing.T) {
 func TestSessionsBounded(t *testing.T) {
 	r := small(t)
 	for i := range command.MaxSessions + 3 {
-		r.ok(command.SessionCreate{TokenHash: fmt.Sprintf("%064d", i), User: owner,
-			Expires: noon.Add(time.Duration(i+1) * time.Minute)})
+		r.ok(command.SessionCreate{
+			TokenHash: fmt.Sprintf("%064d", i), User: owner,
+			Expires: noon.Add(time.Duration(i+1) * time.Minute),
+		})
 	}
 	s := r.store.View().Sessions()
 	if len(s) != command.MaxSessions || s[0].TokenHash != fmt.Sprintf("%064d", 3) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -44,8 +45,10 @@ func drawn(t *rapid.T, v *View) command.Command {
 		return command.VolumeRelease{Volume: id, Node: now.Holder, Generation: now.Generation}
 	case 5, 6, 7:
 		changes := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) model.MemberChange {
-			return model.MemberChange{Column: rapid.IntRange(0, 2).Draw(t, "column"), Disk: disk(),
-				State: rapid.SampledFrom([]model.MemberState{"", model.Active, model.Joining, model.Stale}).Draw(t, "state")}
+			return model.MemberChange{
+				Column: rapid.IntRange(0, 2).Draw(t, "column"), Disk: disk(),
+				State: rapid.SampledFrom([]model.MemberState{"", model.Active, model.Joining, model.Stale}).Draw(t, "state"),
+			}
 		}), 1, 3).Draw(t, "changes")
 		return command.VolumeMembers{Volume: id, Generation: now.Generation, Revision: now.Revision, Changes: changes}
 	case 8:
@@ -53,20 +56,28 @@ func drawn(t *rapid.T, v *View) command.Command {
 	case 9:
 		return command.VMDelete{VM: vm(), Disks: rapid.Bool().Draw(t, "disks")}
 	case 10:
-		return command.VMPower{VM: vm(), Node: node(),
-			Power: rapid.SampledFrom([]model.PowerState{model.PowerOn, model.PowerOff}).Draw(t, "power")}
+		return command.VMPower{
+			VM: vm(), Node: node(),
+			Power: rapid.SampledFrom([]model.PowerState{model.PowerOn, model.PowerOff}).Draw(t, "power"),
+		}
 	case 11:
 		m, _ := v.VM(vm())
-		return command.VMReport{VM: m.ID, Node: m.Node,
-			State: rapid.SampledFrom([]model.VMState{model.VMRunning, model.VMStopped}).Draw(t, "state")}
+		return command.VMReport{
+			VM: m.ID, Node: m.Node,
+			State: rapid.SampledFrom([]model.VMState{model.VMRunning, model.VMStopped}).Draw(t, "state"),
+		}
 	case 12:
 		return command.NodeRemove{Node: node(), Lost: rapid.Bool().Draw(t, "lost")}
 	case 13:
-		return command.DiskUpdate{Disk: disk(), Error: name(),
-			State: rapid.SampledFrom([]model.DiskState{model.DiskOnline, model.DiskOffline}).Draw(t, "disk state")}
+		return command.DiskUpdate{
+			Disk: disk(), Error: name(),
+			State: rapid.SampledFrom([]model.DiskState{model.DiskOnline, model.DiskOffline}).Draw(t, "disk state"),
+		}
 	default:
-		return command.UserCreate{ID: model.UserID(rapid.IntRange(1, 4).Draw(t, "user")), Name: name(),
-			Role: model.Viewer, PasswordHash: secret("x")}
+		return command.UserCreate{
+			ID: model.UserID(rapid.IntRange(1, 4).Draw(t, "user")), Name: name(),
+			Role: model.Viewer, PasswordHash: secret("x"),
+		}
 	}
 }
 
@@ -123,7 +134,7 @@ func TestAnyHistory(t *testing.T) {
 	files := 0
 	fresh := func(rt *rapid.T, snapshot []byte) *Store {
 		files++
-		s, err := Open(t.Context(), filepath.Join(dir, fmt.Sprint(files)))
+		s, err := Open(t.Context(), filepath.Join(dir, strconv.Itoa(files)))
 		if err != nil {
 			rt.Fatal(err)
 		}

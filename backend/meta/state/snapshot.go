@@ -112,7 +112,7 @@ func (s *Snapshot) rows(ctx context.Context, w io.Writer) error {
 }
 
 func (s *Snapshot) tableRows(ctx context.Context, w io.Writer, number byte, table string) (err error) {
-	rows, err := s.tx.QueryContext(ctx, `SELECT key, name, body FROM `+table+` ORDER BY key`)
+	rows, err := s.tx.QueryContext(ctx, statementsOf(table).list)
 	if err != nil {
 		return err
 	}
@@ -144,7 +144,7 @@ func (s *Store) Restore(ctx context.Context, r io.Reader) error {
 	t, recent, audits := newTables(), []string(nil), auditTail{}
 	err := s.inTx(ctx, func(q *sql.Tx) error {
 		for _, table := range tableNames() {
-			if _, err := q.ExecContext(ctx, `DELETE FROM `+table); err != nil {
+			if _, err := q.ExecContext(ctx, statementsOf(table).empty); err != nil {
 				return fmt.Errorf("empty %s: %w", table, err)
 			}
 		}

@@ -85,7 +85,7 @@ func TestDamagedSnapshot(t *testing.T) {
 			t.Fatalf("a snapshot %s at byte %d of %d was restored", what, at, len(good))
 		}
 	}
-	for at := 0; at < len(good); at += 1 + len(good)/200 {
+	for at := 0; at < len(good); at += 1 + len(good)/60 {
 		flipped := bytes.Clone(good)
 		flipped[at] ^= 0x10
 		check("flipped", at, flipped)

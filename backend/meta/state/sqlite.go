@@ -12,9 +12,11 @@ const auditTable = "audit"
 
 // tableNames lists the tables of SQLite in the order of snapshots.
 func tableNames() []string {
-	return []string{clusterKind.name, nodeKind.name, removedKind.name, diskKind.name, volumeKind.name,
+	return []string{
+		clusterKind.name, nodeKind.name, removedKind.name, diskKind.name, volumeKind.name,
 		deletedKind.name, vmKind.name, userKind.name, sessionKind.name, tokenKind.name,
-		requestKind.name, auditTable}
+		requestKind.name, auditTable,
+	}
 }
 
 func lower(s string) string { return strings.ToLower(s) }
@@ -23,9 +25,7 @@ func lower(s string) string { return strings.ToLower(s) }
 // name that is unique, and JSON.
 func (s *Store) createTables(ctx context.Context) error {
 	for _, name := range tableNames() {
-		stmt := `CREATE TABLE ` + name +
-			` (key TEXT PRIMARY KEY, name TEXT UNIQUE, body TEXT NOT NULL) WITHOUT ROWID`
-		if _, err := s.write.ExecContext(ctx, stmt); err != nil {
+		if _, err := s.write.ExecContext(ctx, statementsOf(name).create); err != nil {
 			return fmt.Errorf("create table %s: %w", name, err)
 		}
 	}
@@ -66,17 +66,35 @@ func (s *Store) inTx(ctx context.Context, f func(*sql.Tx) error) error {
 }
 
 func (w write) exec(ctx context.Context, q *sql.Tx) error {
-	if w.oldest > 0 {
-		_, err := q.ExecContext(ctx, `DELETE FROM `+w.table+` WHERE key IN
-			(SELECT key FROM `+w.table+` ORDER BY key LIMIT ?)`, w.oldest)
+	s := statementsOf(w.table)
+	switch {
+	case w.oldest > 0:
+		_, err := q.ExecContext(ctx, s.cut, w.oldest)
+		return err
+	case w.body == nil:
+		_, err := q.ExecContext(ctx, s.drop, w.key)
+		return err
+	default:
+		_, err := q.ExecContext(ctx, s.put, w.key, w.name, string(w.body))
 		return err
 	}
-	if w.body == nil {
-		_, err := q.ExecContext(ctx, `DELETE FROM `+w.table+` WHERE key = ?`, w.key)
-		return err
+}
+
+// statements are what is done to one table.
+type statements struct{ create, put, drop, cut, empty, list string }
+
+// statementsOf writes the statements of a table, whose name is one of tableNames
+// and never anybody's input.
+func statementsOf(table string) statements {
+	return statements{
+		create: `CREATE TABLE ` + table +
+			` (key TEXT PRIMARY KEY, name TEXT UNIQUE, body TEXT NOT NULL) WITHOUT ROWID`,
+		put: `INSERT INTO ` + table + ` (key, name, body) VALUES (?, ?, ?)
+			ON CONFLICT (key) DO UPDATE SET name = excluded.name, body = excluded.body`,
+		drop: `DELETE FROM ` + table + ` WHERE key = ?`,
+		cut: `DELETE FROM ` + table + ` WHERE key IN
+			(SELECT key FROM ` + table + ` ORDER BY key LIMIT ?)`,
+		empty: `DELETE FROM ` + table,
+		list:  `SELECT key, name, body FROM ` + table + ` ORDER BY key`,
 	}
-	_, err := q.ExecContext(ctx, `INSERT INTO `+w.table+` (key, name, body) VALUES (?, ?, ?)
-		ON CONFLICT (key) DO UPDATE SET name = excluded.name, body = excluded.body`,
-		w.key, w.name, string(w.body))
-	return err
 }

@@ -183,8 +183,10 @@ func (r *record) vm(id model.VMID) model.VM {
 func (r *record) acquire(id model.VolumeID, by model.NodeID) model.Volume {
 	r.t.Helper()
 	v := r.volume(id)
-	r.ok(command.VolumeAcquire{Volume: id, Node: by, Purpose: model.ForMaintenance,
-		Generation: v.Generation, Revision: v.Revision})
+	r.ok(command.VolumeAcquire{
+		Volume: id, Node: by, Purpose: model.ForMaintenance,
+		Generation: v.Generation, Revision: v.Revision,
+	})
 	return r.volume(id)
 }
 

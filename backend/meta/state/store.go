@@ -53,8 +53,10 @@ func Open(ctx context.Context, path string) (*Store, error) {
 // openDB opens the file for a number of connections. It need not survive a
 // crash, only be consistent while it is open.
 func openDB(path string, conns int) (*sql.DB, error) {
-	q := url.Values{"_pragma": {"journal_mode(WAL)", "synchronous(OFF)", "busy_timeout(10000)",
-		"cache_size(-1024)", "temp_store(MEMORY)"}, "_txlock": {"deferred"}}
+	q := url.Values{"_pragma": {
+		"journal_mode(WAL)", "synchronous(OFF)", "busy_timeout(10000)",
+		"cache_size(-1024)", "temp_store(MEMORY)",
+	}, "_txlock": {"deferred"}}
 	db, err := sql.Open("sqlite", (&url.URL{Scheme: "file", Opaque: url.PathEscape(path), RawQuery: q.Encode()}).String())
 	if err != nil {
 		return nil, fmt.Errorf("open the record's database: %w", err)

@@ -13,8 +13,10 @@ const maxReason = 500
 func vmObject(v model.VM) string { return "vm " + v.ID.String() + " " + v.Name }
 
 func (x *tx) vmCreate(c command.VMCreate) (any, error) {
-	vm := model.VM{ID: c.ID, Name: c.Name, CPUs: c.CPUs, Memory: c.Memory, Disks: c.Disks, Boot: c.Boot,
-		Power: model.PowerOff, Status: model.VMStatus{State: model.VMStopped, Since: x.at}, Created: x.at}
+	vm := model.VM{
+		ID: c.ID, Name: c.Name, CPUs: c.CPUs, Memory: c.Memory, Disks: c.Disks, Boot: c.Boot,
+		Power: model.PowerOff, Status: model.VMStatus{State: model.VMStopped, Since: x.at}, Created: x.at,
+	}
 	x.object = vmObject(vm)
 	if _, taken := x.vms.get(c.ID); taken || c.ID == 0 {
 		return nil, model.Errorf(model.Conflict, "the identifier %s is a vm already", c.ID)

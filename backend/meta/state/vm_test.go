@@ -31,8 +31,10 @@ func TestVMCreate(t *testing.T) {
 		{"volume of another vm", machine(2, "db", 1), model.Conflict},
 		{"volume twice", machine(2, "db", 2, 2), model.Invalid},
 	})
-	want := model.VM{ID: 1, Name: "web", CPUs: 1, Memory: 256 << 20, Disks: []model.VMDisk{{Volume: 1}},
-		Power: model.PowerOff, Status: model.VMStatus{State: model.VMStopped, Since: noon}, Created: noon}
+	want := model.VM{
+		ID: 1, Name: "web", CPUs: 1, Memory: 256 << 20, Disks: []model.VMDisk{{Volume: 1}},
+		Power: model.PowerOff, Status: model.VMStatus{State: model.VMStopped, Since: noon}, Created: noon,
+	}
 	if diff := cmp.Diff(want, r.vm(1)); diff != "" {
 		t.Errorf("the vm differs:\n%s", diff)
 	}

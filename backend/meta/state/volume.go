@@ -33,8 +33,10 @@ func (x *tx) volumeCreate(c command.VolumeCreate) (any, error) {
 			return nil, err
 		}
 	}
-	v := model.Volume{ID: c.ID, Name: c.Name, Kind: c.Use, Size: c.Size, Copies: c.Copies,
-		Columns: c.Columns, Revision: 1, Epoch: 1, Created: x.at}
+	v := model.Volume{
+		ID: c.ID, Name: c.Name, Kind: c.Use, Size: c.Size, Copies: c.Copies,
+		Columns: c.Columns, Revision: 1, Epoch: 1, Created: x.at,
+	}
 	x.object = volumeObject(v)
 	return v, put(x, &x.volumes, v)
 }

@@ -40,8 +40,10 @@ func TestVolumeCreate(t *testing.T) {
 		{"unknown disk", bad(members(model.Member{Disk: 11, State: a}, model.Member{Disk: 99, State: a})), model.NotFound},
 		{"offline disk", bad(members(model.Member{Disk: 11, State: a}, model.Member{Disk: 31, State: a})), model.Conflict},
 	})
-	want := model.Volume{ID: 1, Name: "data", Kind: model.VolumeDisk, Size: 1 << 30, Copies: 2,
-		Columns: volume(1, "").Columns, Revision: 1, Epoch: 1, Created: noon}
+	want := model.Volume{
+		ID: 1, Name: "data", Kind: model.VolumeDisk, Size: 1 << 30, Copies: 2,
+		Columns: volume(1, "").Columns, Revision: 1, Epoch: 1, Created: noon,
+	}
 	if diff := cmp.Diff(want, r.volume(1)); diff != "" {
 		t.Errorf("the volume differs:\n%s", diff)
 	}
@@ -131,60 +133,9 @@ func TestVolumeAcquireAndRelease(t *testing.T) {
 // disk 11, an active one on 21, a joining one on 31 and a stale one on 32 with a
 // cutoff.
 func TestVolumeMembers(t *testing.T) {
-	cut, other := model.Stamp{Generation: 1, Number: 5}, model.Stamp{Generation: 1, Number: 6}
-	change := func(d model.DiskID, s model.MemberState, c model.Stamp) model.MemberChange {
-		return model.MemberChange{Disk: d, State: s, Cutoff: c}
-	}
-	zero := model.Stamp{}
-	tests := []struct {
-		name    string
-		changes []model.MemberChange
-		want    model.Code // empty: legal
-		after   map[model.DiskID]model.Member
-	}{
-		{"new joins", []model.MemberChange{change(12, model.Joining, zero)}, "",
-			map[model.DiskID]model.Member{12: {Disk: 12, State: model.Joining}}},
-		{"new begins active", []model.MemberChange{change(12, model.Active, zero)}, model.Invalid, nil},
-		{"new with a cutoff", []model.MemberChange{change(12, model.Joining, cut)}, model.Invalid, nil},
-		{"new on an unknown disk", []model.MemberChange{change(99, model.Joining, zero)}, model.NotFound, nil},
-		{"new on a failed disk", []model.MemberChange{change(22, model.Joining, zero)}, model.Conflict, nil},
-		{"active goes stale", []model.MemberChange{change(21, model.Stale, other)}, "",
-			map[model.DiskID]model.Member{21: {Disk: 21, State: model.Stale, Cutoff: other}}},
-		{"active goes stale, cutoff ahead", []model.MemberChange{change(21, model.Stale, model.Stamp{Generation: 2})}, model.Invalid, nil},
-		{"active goes joining", []model.MemberChange{change(21, model.Joining, zero)}, model.Invalid, nil},
-		{"active stays", []model.MemberChange{change(21, model.Active, zero)}, model.Invalid, nil},
-		{"active let go", []model.MemberChange{change(21, "", zero)}, "", map[model.DiskID]model.Member{21: {}}},
-		{"joining is filled", []model.MemberChange{change(31, model.Active, zero)}, "",
-			map[model.DiskID]model.Member{31: {Disk: 31, State: model.Active}}},
-		{"joining goes stale", []model.MemberChange{change(31, model.Stale, zero)}, "",
-			map[model.DiskID]model.Member{31: {Disk: 31, State: model.Stale}}},
-		{"joining goes stale, other cutoff", []model.MemberChange{change(31, model.Stale, cut)}, model.Invalid, nil},
-		{"stale joins, keeping its cutoff", []model.MemberChange{change(32, model.Joining, zero)}, "",
-			map[model.DiskID]model.Member{32: {Disk: 32, State: model.Joining, Cutoff: cut}}},
-		{"stale joins, naming its cutoff", []model.MemberChange{change(32, model.Joining, cut)}, "",
-			map[model.DiskID]model.Member{32: {Disk: 32, State: model.Joining, Cutoff: cut}}},
-		{"stale joins, other cutoff", []model.MemberChange{change(32, model.Joining, other)}, model.Invalid, nil},
-		{"stale goes active", []model.MemberChange{change(32, model.Active, zero)}, model.Invalid, nil},
-		{"stale let go", []model.MemberChange{change(32, "", zero)}, "", map[model.DiskID]model.Member{32: {}}},
-		{"no such state", []model.MemberChange{change(32, "odd", zero)}, model.Invalid, nil},
-		{"let go who is not there", []model.MemberChange{change(12, "", zero)}, model.Invalid, nil},
-		{"unknown column", []model.MemberChange{{Column: 2, Disk: 11}}, model.Invalid, nil},
-		{"column below zero", []model.MemberChange{{Column: -1, Disk: 11}}, model.Invalid, nil},
-		{"nothing", nil, model.Invalid, nil},
-		{"the same twice", []model.MemberChange{change(31, model.Active, zero), change(31, "", zero)}, model.Invalid, nil},
-		{"both active go", []model.MemberChange{change(11, "", zero), change(21, model.Stale, cut)}, model.Conflict, nil},
-		{"all active go, a filled one comes", []model.MemberChange{change(11, "", zero), change(21, "", zero),
-			change(31, model.Active, zero)}, model.Conflict, nil},
-		{"one goes, one is filled, one comes", []model.MemberChange{change(11, model.Stale, cut),
-			change(31, model.Active, zero), change(12, model.Joining, zero)}, "",
-			map[model.DiskID]model.Member{11: {Disk: 11, State: model.Stale, Cutoff: cut},
-				31: {Disk: 31, State: model.Active}, 12: {Disk: 12, State: model.Joining}}},
-		{"a good one and a bad one", []model.MemberChange{change(21, model.Stale, cut), change(32, model.Active, zero)},
-			model.Invalid, nil},
-	}
-	for _, test := range tests {
+	for _, test := range memberSteps() {
 		t.Run(test.name, func(t *testing.T) {
-			r := columns(t, cut)
+			r := columns(t, stepCut)
 			v := r.volume(1)
 			cmd := command.VolumeMembers{Volume: 1, Generation: v.Generation, Revision: v.Revision, Changes: test.changes}
 			if test.want != "" {
@@ -205,6 +156,113 @@ func TestVolumeMembers(t *testing.T) {
 				t.Errorf("the other column changed:\n%s", diff)
 			}
 		})
+	}
+}
+
+// stepCut is the cutoff of the stale member in TestVolumeMembers.
+var stepCut = model.Stamp{Generation: 1, Number: 5}
+
+// A memberStep is a change of column 0 and what becomes of it.
+type memberStep struct {
+	name    string
+	changes []model.MemberChange
+	want    model.Code // empty: legal
+	after   map[model.DiskID]model.Member
+}
+
+func memberSteps() []memberStep {
+	return append(newAndActiveSteps(), otherSteps()...)
+}
+
+func change(d model.DiskID, s model.MemberState, c model.Stamp) model.MemberChange {
+	return model.MemberChange{Disk: d, State: s, Cutoff: c}
+}
+
+func newAndActiveSteps() []memberStep {
+	cut, other, zero := stepCut, model.Stamp{Generation: 1, Number: 6}, model.Stamp{}
+	return []memberStep{
+		{
+			"new joins",
+			[]model.MemberChange{change(12, model.Joining, zero)},
+			"",
+			map[model.DiskID]model.Member{12: {Disk: 12, State: model.Joining}},
+		},
+		{"new begins active", []model.MemberChange{change(12, model.Active, zero)}, model.Invalid, nil},
+		{"new with a cutoff", []model.MemberChange{change(12, model.Joining, cut)}, model.Invalid, nil},
+		{"new on an unknown disk", []model.MemberChange{change(99, model.Joining, zero)}, model.NotFound, nil},
+		{"new on a failed disk", []model.MemberChange{change(22, model.Joining, zero)}, model.Conflict, nil},
+		{
+			"active goes stale",
+			[]model.MemberChange{change(21, model.Stale, other)},
+			"",
+			map[model.DiskID]model.Member{21: {Disk: 21, State: model.Stale, Cutoff: other}},
+		},
+		{"active goes stale, cutoff ahead", []model.MemberChange{change(21, model.Stale, model.Stamp{Generation: 2})}, model.Invalid, nil},
+		{"active goes joining", []model.MemberChange{change(21, model.Joining, zero)}, model.Invalid, nil},
+		{"active stays", []model.MemberChange{change(21, model.Active, zero)}, model.Invalid, nil},
+		{"active let go", []model.MemberChange{change(21, "", zero)}, "", map[model.DiskID]model.Member{21: {}}},
+	}
+}
+
+func otherSteps() []memberStep {
+	cut, other, zero := stepCut, model.Stamp{Generation: 1, Number: 6}, model.Stamp{}
+	return []memberStep{
+		{
+			"joining is filled",
+			[]model.MemberChange{change(31, model.Active, zero)},
+			"",
+			map[model.DiskID]model.Member{31: {Disk: 31, State: model.Active}},
+		},
+		{
+			"joining goes stale",
+			[]model.MemberChange{change(31, model.Stale, zero)},
+			"",
+			map[model.DiskID]model.Member{31: {Disk: 31, State: model.Stale}},
+		},
+		{"joining goes stale, other cutoff", []model.MemberChange{change(31, model.Stale, cut)}, model.Invalid, nil},
+		{
+			"stale joins, keeping its cutoff",
+			[]model.MemberChange{change(32, model.Joining, zero)},
+			"",
+			map[model.DiskID]model.Member{32: {Disk: 32, State: model.Joining, Cutoff: cut}},
+		},
+		{
+			"stale joins, naming its cutoff",
+			[]model.MemberChange{change(32, model.Joining, cut)},
+			"",
+			map[model.DiskID]model.Member{32: {Disk: 32, State: model.Joining, Cutoff: cut}},
+		},
+		{"stale joins, other cutoff", []model.MemberChange{change(32, model.Joining, other)}, model.Invalid, nil},
+		{"stale goes active", []model.MemberChange{change(32, model.Active, zero)}, model.Invalid, nil},
+		{"stale let go", []model.MemberChange{change(32, "", zero)}, "", map[model.DiskID]model.Member{32: {}}},
+		{"no such state", []model.MemberChange{change(32, "odd", zero)}, model.Invalid, nil},
+		{"let go who is not there", []model.MemberChange{change(12, "", zero)}, model.Invalid, nil},
+		{"unknown column", []model.MemberChange{{Column: 2, Disk: 11}}, model.Invalid, nil},
+		{"column below zero", []model.MemberChange{{Column: -1, Disk: 11}}, model.Invalid, nil},
+		{"nothing", nil, model.Invalid, nil},
+		{"the same twice", []model.MemberChange{change(31, model.Active, zero), change(31, "", zero)}, model.Invalid, nil},
+		{"both active go", []model.MemberChange{change(11, "", zero), change(21, model.Stale, cut)}, model.Conflict, nil},
+		{"all active go, a filled one comes", []model.MemberChange{
+			change(11, "", zero), change(21, "", zero),
+			change(31, model.Active, zero),
+		}, model.Conflict, nil},
+		{
+			"one goes, one is filled, one comes",
+			[]model.MemberChange{
+				change(11, model.Stale, cut),
+				change(31, model.Active, zero), change(12, model.Joining, zero),
+			},
+			"",
+			map[model.DiskID]model.Member{
+				11: {Disk: 11, State: model.Stale, Cutoff: cut},
+				31: {Disk: 31, State: model.Active}, 12: {Disk: 12, State: model.Joining},
+			},
+		},
+		{
+			"a good one and a bad one",
+			[]model.MemberChange{change(21, model.Stale, cut), change(32, model.Active, zero)},
+			model.Invalid, nil,
+		},
 	}
 }
 
@@ -263,8 +321,10 @@ func TestVolumeMembersBounded(t *testing.T) {
 	r.acquire(1, 1)
 	for i := model.DiskID(100); ; i++ {
 		v := r.volume(1)
-		cmd := command.VolumeMembers{Volume: 1, Generation: v.Generation, Revision: v.Revision,
-			Changes: []model.MemberChange{{Disk: i, State: model.Joining}}}
+		cmd := command.VolumeMembers{
+			Volume: 1, Generation: v.Generation, Revision: v.Revision,
+			Changes: []model.MemberChange{{Disk: i, State: model.Joining}},
+		}
 		if len(v.Columns[0].Members) == model.MaxMembers {
 			r.refused(model.Conflict, cmd)
 			break
