@@ -153,7 +153,6 @@ func (d *Disk) compose(b *batch) bool {
 	}
 	for _, t := range b.prepare {
 		t.row.blocked = true
-		d.tasks.Go(func() { d.prepareTask(t) })
 	}
 	return true
 }
@@ -371,6 +370,9 @@ func (d *Disk) install(b *batch, buf *iobuf.Buffer, err error) {
 	}
 	for i := range b.answers {
 		d.letGo(b.answers[i].task)
+	}
+	for _, t := range b.prepare { // now that all before it in its row can be seen
+		d.tasks.Go(func() { d.prepareTask(t) })
 	}
 }
 

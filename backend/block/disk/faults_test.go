@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -78,7 +79,7 @@ func runScript(d *disk.Disk, w *world, steps []step) (underway *disk.Op, err err
 func TestFailTheNthRequest(t *testing.T) {
 	ctx := context.Background()
 	steps := script(5, 10)
-	for n := 1; ; n++ {
+	for n := int64(1); ; n++ {
 		hit := false
 		for _, once := range []bool{true, false} {
 			drive := disktest.New(uint64(n), 16<<20)
@@ -89,30 +90,31 @@ func TestFailTheNthRequest(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			count := 0
+			var count atomic.Int64
 			drive.SetFault(func(r *disktest.Request) error {
 				if r.Kind == uring.Read {
 					return nil
 				}
-				if count++; count == n || count > n && !once {
-					hit = true
+				if c := count.Add(1); c == n || c > n && !once {
 					return unix.EIO
 				}
 				return nil
 			})
 			w := newWorld()
 			underway, err := runScript(d, w, steps)
-			if hit {
+			drive.SetFault(nil)
+			failed := count.Load() >= n
+			if failed {
 				latched(t, d, err)
 			} else if err != nil {
 				t.Fatalf("request %d: %v", n, err)
 			}
-			drive.SetFault(nil)
-			if err := d.Close(); hit == (err == nil) {
+			if err := d.Close(); failed == (err == nil) {
 				t.Fatalf("request %d: close: %v", n, err)
 			}
 			m := moment{drive: drive, before: w, underway: underway, at: "after a failure"}
 			m.verify(t)
+			hit = hit || failed
 		}
 		if !hit {
 			t.Logf("%d requests", n)
