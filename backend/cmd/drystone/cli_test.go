@@ -102,7 +102,7 @@ func TestStorageCommands(t *testing.T) {
 	has(t, c.ok(t, "volume", "list"), "There are no volumes.")
 	has(t, c.ok(t, "volume", "create", "data", "10G"), "volume data of 10 GiB with 2 copies is made")
 	has(t, c.ok(t, "volume", "list"), "NAME", "data", "10 GiB", "healthy")
-	has(t, c.ok(t, "volume", "show", "data"), "Name:", "COLUMN", "active", "2 of 2 copies")
+	has(t, c.ok(t, "volume", "show", "data"), "Name:", "COLUMN", "on n1 active", "2 with 2 copies each")
 	has(t, c.ok(t, "volume", "resize", "data", "12G"), "volume data has 12 GiB")
 	c.is(t, exitFailed, "there is already a volume", "volume", "create", "data", "1G")
 	c.is(t, exitFailed, "too small", "volume", "create", "tiny", "512")
@@ -149,7 +149,7 @@ func TestMachineCommands(t *testing.T) {
 
 func TestClusterCommands(t *testing.T) {
 	c := newCLI(t)
-	has(t, c.ok(t, "status"), "demo", "2 of 2 up", "n1", "leader", "16 GiB")
+	has(t, c.ok(t, "status"), "demo", "2 of 2 up", "Leader:      n1", "leader", "16 GiB")
 	has(t, c.ok(t, "node", "list"), "NAME", "n2")
 	has(t, c.ok(t, "node", "show", "n1"), "Processors:", "8 GiB")
 	token := strings.TrimSpace(c.ok(t, "token", "create", "--ttl", "10m"))

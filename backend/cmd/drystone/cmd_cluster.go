@@ -33,15 +33,17 @@ func newStatus(a *app) *cobra.Command {
 				if err != nil {
 					return err
 				}
-				if err := show(a, cluster, printCluster); err != nil || a.json {
-					return a.quorum(cluster, err)
+				if a.json {
+					return a.quorum(cluster, show(a, cluster, nil))
 				}
 				nodes, err := c.Nodes(cmd.Context())
 				if err != nil {
 					return err
 				}
+				names := namesOf(nodes)
+				err = show(a, cluster, func(w io.Writer, c schema.Cluster) { printCluster(w, c, names) })
 				say(a.out, "\n")
-				return a.quorum(cluster, a.listNodes(nodes))
+				return a.quorum(cluster, errors.Join(err, a.listNodes(nodes)))
 			})
 		},
 	}
@@ -56,7 +58,7 @@ func (a *app) quorum(c schema.Cluster, err error) error {
 	return err
 }
 
-func printCluster(w io.Writer, c schema.Cluster) {
+func printCluster(w io.Writer, c schema.Cluster, names map[model.NodeID]string) {
 	hypervisor := "none"
 	if c.Hypervisor {
 		hypervisor = c.Accel
@@ -64,7 +66,7 @@ func printCluster(w io.Writer, c schema.Cluster) {
 	fields(w,
 		"Cluster", c.Name+" ("+c.ID.String()+")",
 		"Version", c.Version,
-		"Leader", leaderOf(c),
+		"Leader", nameOf(names, c.Leader, "none"),
 		"Nodes", fmt.Sprintf("%d of %d up", c.NodesUp, c.NodesTotal),
 		"Pool", fmt.Sprintf("%s of %s used, %s kept to rebuild", size(c.Pool.Used), size(c.Pool.Size), size(c.Pool.Reserve)),
 		"Volumes", fmt.Sprintf("%d, %d unavailable, %d of %d columns out of sync",
@@ -74,11 +76,23 @@ func printCluster(w io.Writer, c schema.Cluster) {
 	)
 }
 
-func leaderOf(c schema.Cluster) string {
-	if c.Leader == 0 {
-		return "none"
+func namesOf(nodes schema.List[schema.Node]) map[model.NodeID]string {
+	names := map[model.NodeID]string{}
+	for _, n := range nodes.Items {
+		names[n.ID] = n.Name
 	}
-	return c.Leader.String()
+	return names
+}
+
+// nameOf is a node's name, its identifier if it has none, or a word for no node.
+func nameOf(names map[model.NodeID]string, id model.NodeID, nobody string) string {
+	switch {
+	case id == 0:
+		return nobody
+	case names[id] == "":
+		return id.String()
+	}
+	return names[id]
 }
 
 func newNode(a *app) *cobra.Command {

@@ -161,13 +161,21 @@ func newVolumeShow(a *app) *cobra.Command {
 				if err != nil {
 					return err
 				}
-				return show(a, v, printVolume)
+				names := map[model.NodeID]string{}
+				if !a.json {
+					nodes, err := c.Nodes(cmd.Context())
+					if err != nil {
+						return err
+					}
+					names = namesOf(nodes)
+				}
+				return show(a, v, func(w io.Writer, v schema.Volume) { printVolume(w, v, names) })
 			})
 		},
 	}
 }
 
-func printVolume(w io.Writer, v schema.Volume) {
+func printVolume(w io.Writer, v schema.Volume, names map[model.NodeID]string) {
 	held := "nobody"
 	if v.Holder != 0 {
 		held = fmt.Sprintf("%s for %s", v.HolderName, v.Purpose)
@@ -180,22 +188,17 @@ func printVolume(w io.Writer, v schema.Volume) {
 		"Name", v.Name, "ID", v.ID.String(), "Kind", string(v.Kind), "Size", size(v.Size), "Used", size(v.Used),
 		"State", string(v.State), "Held by", held, "Filled", fill,
 		"Generation", strconv.FormatUint(uint64(v.Generation), 10),
-		"Columns", fmt.Sprintf("%d of %d copies, %d out of sync", v.ColumnsTotal, v.Copies, v.ColumnsOutOfSync),
+		"Columns", fmt.Sprintf("%d with %d copies each, %d out of sync", v.ColumnsTotal, v.Copies, v.ColumnsOutOfSync),
 	)
 	say(w, "\n")
-	say(w, "COLUMN\tDISK\tNODE\tSTATE\n")
+	say(w, "COLUMN\tMEMBERS\n")
 	for i, column := range v.Columns {
+		say(w, "%d", i)
 		for _, m := range column.Members {
-			say(w, "%d\t%s\t%s\t%s\n", i, m.Disk, dash(nodeText(m.Node)), m.State)
+			say(w, "\t%s on %s %s", m.Disk, nameOf(names, m.Node, "no node"), m.State)
 		}
+		say(w, "\n")
 	}
-}
-
-func nodeText(id model.NodeID) string {
-	if id == 0 {
-		return ""
-	}
-	return id.String()
 }
 
 func newVolumeResize(a *app) *cobra.Command {
