@@ -31,6 +31,9 @@ func (s *Server) picture(ctx context.Context) (*picture, error) {
 // anyPicture takes a linearizable one or, while there is no leader, one of what
 // this node knows: for answers that say themselves whether there is a quorum.
 func (s *Server) anyPicture(ctx context.Context) (*picture, error) {
+	if _, quorum := s.Service.Leader(); !quorum {
+		return s.pictureOf(ctx, s.Record.Local()), nil
+	}
 	p, err := s.picture(ctx)
 	if model.CodeOf(err) == model.Unavailable {
 		return s.pictureOf(ctx, s.Record.Local()), nil
