@@ -148,7 +148,7 @@ func (a *Agent) serveSerial(ctx context.Context, peer model.NodeID, conn net.Con
 		a.log.Debug("serial port was not opened", "vm", id, "node", peer, "err", err)
 		return
 	}
-	defer port.Close()
+	defer func() { _ = port.Close() }()
 	if log, err := a.guests.hypervisor.SerialLog(id, recentSerial); err == nil {
 		if _, err := conn.Write(log); err != nil {
 			return

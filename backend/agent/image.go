@@ -122,7 +122,7 @@ func followProgress(out io.Reader, progress func(float64)) {
 
 func limited(ctx context.Context, name string, args ...string) *exec.Cmd {
 	args = append([]string{"--as=" + imageMemory, "--cpu=" + imageCPU, "--core=0", "--", name}, args...)
-	cmd := exec.CommandContext(ctx, "prlimit", args...)
+	cmd := exec.CommandContext(ctx, "prlimit", args...) //nolint:gosec // a tool we name, on files we made
 	cmd.WaitDelay = 5 * time.Second
 	cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"}
 	return cmd

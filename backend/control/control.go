@@ -68,7 +68,7 @@ func (c *Control) Run(ctx context.Context) error {
 // stopped is nil if ctx was the reason.
 func stopped(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
-		return nil
+		return nil //nolint:nilerr // it was told to stop
 	}
 	return fmt.Errorf("lead the cluster: %w", err)
 }

@@ -102,7 +102,7 @@ func (o Options) nodeDir(i int) node.Dir {
 
 // Load reads the cluster.json of a folder.
 func Load(dir string) (*Cluster, error) {
-	text, err := os.ReadFile(filepath.Join(dir, "cluster.json"))
+	text, err := os.ReadFile(filepath.Join(dir, "cluster.json")) //nolint:gosec // named by root, who runs this
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, model.Errorf(model.NotFound, "there is no development cluster in %s", dir)
 	}
@@ -118,7 +118,7 @@ func Load(dir string) (*Cluster, error) {
 
 // save replaces cluster.json in one step.
 func (c *Cluster) save() error {
-	text, err := json.MarshalIndent(c, "", "  ")
+	text, err := json.MarshalIndent(c, "", "  ") //nolint:gosec // the password of a cluster for development is meant to be read
 	if err != nil {
 		return fmt.Errorf("write cluster: %w", err)
 	}
@@ -227,7 +227,7 @@ func hostUUID(address string) string {
 // begin makes the first node a cluster and lets the others join it.
 func (c *Cluster) begin(ctx context.Context, o Options, locals []node.Local) error {
 	o.Say("setting %s up as the first node", locals[0].Name)
-	born, err := node.Init(node.Birth{
+	born, err := node.Init(ctx, node.Birth{
 		Local: locals[0], ClusterName: "dev", User: c.User, Password: model.NewSecret(c.Password),
 	})
 	if err != nil {

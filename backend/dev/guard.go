@@ -11,7 +11,7 @@ import (
 // stopGuard ends the guard of a node, if one runs.
 func stopGuard(ctx context.Context, dir node.Dir) error {
 	client := guard.NewClient(dir.Guard())
-	defer client.Close()
+	defer func() { _ = client.Close() }()
 	status, err := client.Status(ctx)
 	if model.CodeOf(err) == model.Unavailable {
 		return nil

@@ -42,11 +42,11 @@ func spawn(dir node.Dir, log string) (proc.ID, error) {
 	if err != nil {
 		return proc.ID{}, err
 	}
-	out, err := os.OpenFile(log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	out, err := os.OpenFile(log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600) //nolint:gosec // in the node's folder
 	if err != nil {
 		return proc.ID{}, fmt.Errorf("open log: %w", err)
 	}
-	defer out.Close()
+	defer func() { _ = out.Close() }()
 	cmd := exec.Command(path, "run", "--dir", string(dir)) //nolint:gosec,noctx // our own program; it outlives us
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}

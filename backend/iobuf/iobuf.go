@@ -36,7 +36,9 @@ var pools [maxShift + 1]sync.Pool
 // Get returns a Buffer of n bytes with one user, the caller. Its content is
 // undefined. n is between 1 byte and 8 MiB.
 func Get(n int) *Buffer {
-	must.That(n > 0 && n <= 1<<maxShift, "buffer of %d bytes", n)
+	if n <= 0 || n > 1<<maxShift { // asked first: the arguments would be allocated
+		must.That(false, "buffer of %d bytes", n)
+	}
 	class := max(minShift, bits.Len(uint(n-1)))
 	b, _ := pools[class].Get().(*Buffer)
 	if b == nil {
@@ -67,7 +69,8 @@ func (b *Buffer) Release() {
 func Aligned(n int) []byte {
 	raw := make([]byte, n+Align)
 	skip := 0
-	if over := int(uintptr(unsafe.Pointer(&raw[0])) & (Align - 1)); over != 0 {
+	over := int(uintptr(unsafe.Pointer(&raw[0])) & (Align - 1)) //nolint:gosec // only to look at the address
+	if over != 0 {
 		skip = Align - over
 	}
 	return raw[skip : skip+n : skip+n]
@@ -75,5 +78,5 @@ func Aligned(n int) []byte {
 
 // IsAligned reports whether b can be handed to O_DIRECT as it is.
 func IsAligned(b []byte) bool {
-	return len(b) > 0 && uintptr(unsafe.Pointer(&b[0]))&(Align-1) == 0
+	return len(b) > 0 && uintptr(unsafe.Pointer(&b[0]))&(Align-1) == 0 //nolint:gosec // only to look at the address
 }

@@ -81,7 +81,7 @@ type Born struct {
 
 // Init sets the first node of a new cluster up. The daemon completes it when it
 // first starts.
-func Init(b Birth) (Born, error) {
+func Init(ctx context.Context, b Birth) (Born, error) {
 	if err := errors.Join(model.ValidateName("cluster", b.ClusterName), model.ValidateName("user", b.User),
 		model.ValidateName("node", b.Name), validAddress(b.Address), auth.CheckPassword(b.User, b.Password)); err != nil {
 		return Born{}, err
@@ -100,7 +100,7 @@ func Init(b Birth) (Born, error) {
 	if err != nil {
 		return Born{}, err
 	}
-	create, err := b.record(ca, cfg, serial)
+	create, err := b.record(ctx, ca, cfg, serial)
 	if err != nil {
 		return Born{}, err
 	}
@@ -137,7 +137,7 @@ func (b Birth) certify(ca *pki.CA, cfg Config) (string, error) {
 
 // record makes the first command of the cluster's log. The CA's key is in it,
 // sealed under a key that stays in this node's folder.
-func (b Birth) record(ca *pki.CA, cfg Config, serial string) (command.ClusterCreate, error) {
+func (b Birth) record(ctx context.Context, ca *pki.CA, cfg Config, serial string) (command.ClusterCreate, error) {
 	secret, err := ca.Key()
 	if err != nil {
 		return command.ClusterCreate{}, fmt.Errorf("seal authority: %w", err)
@@ -151,7 +151,7 @@ func (b Birth) record(ca *pki.CA, cfg Config, serial string) (command.ClusterCre
 	if err := saveKeyring(b.Dir, [][]byte{gossip}); err != nil {
 		return command.ClusterCreate{}, err
 	}
-	hash, err := auth.NewHasher(auth.Strong).Hash(context.Background(), b.Password)
+	hash, err := auth.NewHasher(auth.Strong).Hash(ctx, b.Password)
 	if err != nil {
 		return command.ClusterCreate{}, fmt.Errorf("hash password: %w", err)
 	}

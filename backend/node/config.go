@@ -89,7 +89,7 @@ func (d Dir) path(elem ...string) string {
 	return filepath.Join(append([]string{string(d)}, elem...)...)
 }
 
-// The parts of a node's folder.
+// Config and the others are the parts of a node's folder.
 func (d Dir) Config() string  { return d.path("node.json") }
 func (d Dir) PKI() string     { return d.path("pki") }
 func (d Dir) Raft() string    { return d.path("raft") }
@@ -164,7 +164,7 @@ func writeJSON(path string, v any) error {
 }
 
 func syncDir(dir string) error {
-	f, err := os.Open(dir)
+	f, err := os.Open(dir) //nolint:gosec // the node's own folder
 	if err != nil {
 		return fmt.Errorf("sync folder: %w", err)
 	}

@@ -9,7 +9,6 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
-	"net/netip"
 	"time"
 
 	"drystone.example/drystone/backend/api/schema"
@@ -282,11 +281,4 @@ func requestKey(csr []byte) (string, error) {
 	}
 	sum := sha256.Sum256(req.RawSubjectPublicKeyInfo)
 	return hex.EncodeToString(sum[:]), nil
-}
-
-// isLoopback reports whether a node's address is of this machine only, as in a
-// development cluster.
-func isLoopback(address string) bool {
-	a, err := netip.ParseAddr(address)
-	return err == nil && a.IsLoopback()
 }

@@ -246,7 +246,7 @@ func (n *node) buildAgent(ctx context.Context) error {
 		Remote: func(node model.NodeID, id model.DiskID) volume.Disk { return n.remotes.Disk(node, id) },
 	}
 	if n.cfg.LibvirtURI != "" {
-		cfg.Hypervisor, err = virt.New(virt.Config{
+		cfg.Hypervisor, err = virt.New(virt.Config{ //nolint:contextcheck // it looks at the machine once, bounded
 			URI: n.cfg.LibvirtURI, Dir: n.dir.VMs(), Accelerator: n.cfg.Accelerator, Log: n.log,
 		})
 		if err != nil {
@@ -326,7 +326,7 @@ func (n *node) runAbove(ctx context.Context) error {
 	group.Go(func() error { return named("control", n.control.Run(ctx)) })
 	group.Go(func() error { return named("metrics", n.metrics.Run(ctx)) })
 	group.Go(func() error { return named("certificates", n.keeper.Run(ctx, n.renew)) })
-	group.Go(func() error { return named("seal key", n.sealing(ctx)) })
+	group.Go(func() error { n.sealing(ctx); return nil })
 	group.Go(func() error { return named("api", n.api.Run(ctx)) })
 	return group.Wait()
 }
@@ -340,17 +340,16 @@ func named(part string, err error) error {
 }
 
 // sealing waits until this node is a voter and has the seal key.
-func (n *node) sealing(ctx context.Context) error {
+func (n *node) sealing(ctx context.Context) {
 	for !n.fetchSeal(ctx) {
 		view := n.meta.Local()
 		select {
 		case <-ctx.Done():
-			return nil
+			return
 		case <-view.Next():
 		case <-time.After(10 * time.Second):
 		}
 	}
-	return nil
 }
 
 // close closes what build opened, top down.

@@ -192,6 +192,6 @@ func mix(volume model.VolumeID, column int, disk model.DiskID) uint64 {
 			b[i*8+j] = byte(v >> (8 * j))
 		}
 	}
-	h.Write(b[:]) // never fails (hash.Hash)
+	_, _ = h.Write(b[:]) // never fails (hash.Hash)
 	return h.Sum64()
 }

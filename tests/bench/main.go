@@ -76,7 +76,7 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 		return fmt.Errorf("make folder: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(b.dir)) }()
-	if err := os.Chmod(b.dir, 0o711); err != nil { //nolint:gosec // guests' sockets lie below
+	if err := os.Chmod(b.dir, 0o711); err != nil {
 		return fmt.Errorf("open folder: %w", err)
 	}
 	ours, stopOurs, err := b.startOurs(ctx)
@@ -158,8 +158,10 @@ func (f figure) show(j job) string {
 
 // fio runs a job; with no runtime, once over everything.
 func (b *bench) fio(ctx context.Context, uri string, j job, runtime time.Duration) (figure, error) {
-	args := append([]string{"--name=bench", "--ioengine=nbd", "--uri=" + uri, "--size=" + b.size,
-		"--randrepeat=0", "--norandommap", "--output-format=json"}, j.args...)
+	args := append([]string{
+		"--name=bench", "--ioengine=nbd", "--uri=" + uri, "--size=" + b.size,
+		"--randrepeat=0", "--norandommap", "--output-format=json",
+	}, j.args...)
 	if runtime > 0 {
 		args = append(args, "--time_based", "--ramp_time=1", fmt.Sprintf("--runtime=%d", int(runtime.Seconds())))
 	}
@@ -221,7 +223,7 @@ func (b *bench) startOurs(ctx context.Context) (uri string, stop func(), err err
 	}
 	fmt.Fprintln(b.out, "starting a cluster of three nodes")
 	if err := cli(ctx, "dev", "up", "--nodes", "3", "--dir", dir, "--disks", "2", "--disk-size", "4G",
-		"--base", "127.0.9", "--storage-only").Run(); err != nil {
+		"--base", "127.0.200", "--storage-only").Run(); err != nil {
 		return "", stop, fmt.Errorf("start cluster: %w", err)
 	}
 	if err := b.readDaemons(dir); err != nil {

@@ -38,7 +38,7 @@ func fio(t *testing.T, uri, size string) *fioRun {
 	t.Cleanup(func() {
 		if f.cmd.ProcessState == nil {
 			_ = f.cmd.Process.Kill()
-			<-f.done
+			<-f.done //nolint:errcheck // it was killed
 		}
 	})
 	return f
@@ -260,7 +260,7 @@ func flip(t *testing.T, path string, what []byte) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	found := 0
 	buf := make([]byte, 4<<20)
 	for off := int64(0); ; off += int64(len(buf)) {

@@ -63,7 +63,7 @@ func (c *cluster) listen(name string) *port {
 		}
 	}()
 	c.t.Cleanup(func() {
-		in.Close()
+		_ = in.Close()
 		_ = p.cmd.Process.Kill()
 		<-done
 		_ = p.cmd.Wait()

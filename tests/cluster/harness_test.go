@@ -58,7 +58,7 @@ func up(t *testing.T, extra ...string) *cluster {
 		t.Fatal("a cluster needs root")
 	}
 	// Sockets lie in it, so its path is short.
-	dir, err := os.MkdirTemp("/var/tmp", "dst-")
+	dir, err := os.MkdirTemp("/var/tmp", "dst-") //nolint:usetesting // t.TempDir is too deep
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -327,7 +327,7 @@ func (e *export) stop() {
 		e.done <- err
 	case <-time.After(30 * time.Second):
 		_ = e.cmd.Process.Kill()
-		<-e.done
+		<-e.done //nolint:errcheck // it was killed
 	}
 	e.cmd = nil
 }

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -300,16 +302,24 @@ func TestConsole(t *testing.T) {
 		if _, err := c.rig.Service.Guest.Read(buf); err == nil {
 			c.rig.Service.Guest.Write(append([]byte("you said "), buf...)) //nolint:errcheck // the test reads it
 		}
-		c.rig.Service.Guest.Close() //nolint:errcheck // the end
+		c.rig.Service.Guest.Close()
 	}()
 	r := call(t.Context(), "hello", "--dir", c.dir, "vm", "console", "web", "--serial")
 	if r.code != exitDone || r.out != "you said hello" {
 		t.Errorf("console: %+v", r)
 	}
+	guest.Wait()
+	guest.Go(func() {
+		said, err := io.ReadAll(c.rig.Service.Guest())
+		if err != nil || string(said) != "bye" {
+			t.Errorf("the guest read %q, %v, want what was typed before the escape", said, err)
+		}
+	})
 	r = call(t.Context(), "bye\x1dnot sent", "--dir", c.dir, "vm", "console", "web", "--serial")
 	if r.code != exitDone {
 		t.Errorf("console with an escape: %+v", r)
 	}
+	guest.Wait()
 }
 
 func TestParseSize(t *testing.T) {

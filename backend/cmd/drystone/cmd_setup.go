@@ -41,13 +41,13 @@ func newInit(a *app) *cobra.Command {
 			"The password is read from a file, or asked for; without a terminal one is drawn and shown once.\n" +
 			"Start the daemon afterwards: drystoned run.",
 		Args: cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
+		RunE: func(c *cobra.Command, _ []string) error {
 			password, drawn, err := a.newPassword(passwordFile)
 			if err != nil {
 				return err
 			}
 			b.Password = password
-			born, err := node.Init(b)
+			born, err := node.Init(c.Context(), b)
 			if err != nil {
 				return err
 			}

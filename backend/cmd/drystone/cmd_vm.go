@@ -328,7 +328,7 @@ func (a *app) console(ctx context.Context, c *client.Client, ref string) error {
 	if err != nil {
 		return err
 	}
-	stop := context.AfterFunc(ctx, func() { port.Close() }) //nolint:errcheck,gosec // to wake the readers
+	stop := context.AfterFunc(ctx, func() { port.Close() }) //nolint:errcheck // to wake the readers
 	defer stop()
 	restore, err := rawTerminal(a.in)
 	if err != nil {

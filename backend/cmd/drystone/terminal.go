@@ -34,7 +34,7 @@ func rawTerminal(in io.Reader) (restore func(), err error) {
 	if err != nil {
 		return nil, fmt.Errorf("use the terminal: %w", err)
 	}
-	return func() { term.Restore(int(f.Fd()), old) }, nil //nolint:errcheck,gosec // nothing is left to do
+	return func() { term.Restore(int(f.Fd()), old) }, nil //nolint:errcheck // nothing is left to do
 }
 
 // readLine reads one line byte by byte, so that nothing behind it is taken.
@@ -107,7 +107,7 @@ func (b *bar) set(phase string, done, total int64) {
 			progressbar.OptionShowBytes(true), progressbar.OptionThrottle(100*time.Millisecond),
 			progressbar.OptionFullWidth(), progressbar.OptionClearOnFinish())
 	}
-	b.bar.Set64(done) //nolint:errcheck,gosec // a bar that cannot be drawn is not missed
+	b.bar.Set64(done) //nolint:errcheck // a bar that cannot be drawn is not missed
 }
 
 // reader counts what is read through it as progress of the present phase.
@@ -124,7 +124,7 @@ func (r *barReader) Read(p []byte) (int, error) {
 	r.done += int64(n)
 	r.b.mu.Lock()
 	if r.b.bar != nil {
-		r.b.bar.Set64(r.done) //nolint:errcheck,gosec // a bar that cannot be drawn is not missed
+		r.b.bar.Set64(r.done) //nolint:errcheck // a bar that cannot be drawn is not missed
 	}
 	r.b.mu.Unlock()
 	return n, err //nolint:wrapcheck // it is the reader
@@ -139,7 +139,7 @@ func (b *bar) end() {
 // finish takes the bar off the screen. The caller holds mu.
 func (b *bar) finish() {
 	if b.bar != nil {
-		b.bar.Clear() //nolint:errcheck,gosec // a bar that cannot be drawn is not missed
+		b.bar.Clear() //nolint:errcheck // a bar that cannot be drawn is not missed
 		b.bar = nil
 	}
 }
