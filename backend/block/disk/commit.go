@@ -402,6 +402,7 @@ func (d *Disk) answered(b *batch) {
 	now := time.Now()
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.users -= len(b.controls)
 	for i := range b.answers {
 		t := b.answers[i].task
 		d.users--

@@ -96,7 +96,7 @@ func (d *Disk) reserveExactly(b *batch, t *task) error {
 	}
 	need -= t.reserved
 	if need > 0 && d.space.available() < need {
-		return model.Errorf(model.NoSpace, "the disk is full")
+		return errFull
 	}
 	if need > 0 {
 		t.reserved += need

@@ -8,15 +8,21 @@ import (
 	"drystone.example/drystone/backend/model"
 )
 
-// do has a batch run c and waits until that is durable. It does not end with a
-// context: what was begun may become durable at any moment.
-func (d *Disk) do(size int, run func(b *batch) error) error {
+// do has a batch run what changes durable state and waits until that is durable.
+// When the context ends first it may become so at any moment.
+func (d *Disk) do(ctx context.Context, size int, run func(b *batch) error) error {
 	c := &control{size: size, run: run, done: make(chan error, 1)}
 	d.mu.Lock()
+	d.users++ // until it is done, whoever waits
 	d.control = append(d.control, c)
 	d.work.Signal()
 	d.mu.Unlock()
-	return <-c.done
+	select {
+	case err := <-c.done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // Prepare makes a promise for a volume durable: to refuse every other generation.
@@ -30,7 +36,7 @@ func (d *Disk) Prepare(ctx context.Context, p Prepare) (Promise, error) {
 		return Promise{}, err
 	}
 	defer d.exit()
-	err := d.do(rowRecSize, func(b *batch) error {
+	err := d.do(ctx, rowRecSize, func(b *batch) error {
 		r := d.rowOf(p.Volume)
 		s := b.state(r)
 		switch {
@@ -244,7 +250,7 @@ func (d *Disk) drop(ctx context.Context, vol model.VolumeID, column uint32,
 		}
 		for len(found.Versions) > 0 {
 			n := min(dropChunk, len(found.Versions))
-			if err := d.dropVersions(vol, column, found.Versions[:n], allowed); err != nil {
+			if err := d.dropVersions(ctx, vol, column, found.Versions[:n], allowed); err != nil {
 				return err
 			}
 			found.Versions = found.Versions[n:]
@@ -255,7 +261,7 @@ func (d *Disk) drop(ctx context.Context, vol model.VolumeID, column uint32,
 		l.From = found.Next
 	}
 	const size = 16
-	return d.do(size, func(b *batch) error {
+	return d.do(ctx, size, func(b *batch) error {
 		err := allowed(d.stateOf(b, vol))
 		if err == nil {
 			b.add(record{kind: recSettled, pageKey: pageKey{vol: vol, column: column}})
@@ -264,7 +270,7 @@ func (d *Disk) drop(ctx context.Context, vol model.VolumeID, column uint32,
 	})
 }
 
-func (d *Disk) dropVersions(vol model.VolumeID, column uint32, vs []Version,
+func (d *Disk) dropVersions(ctx context.Context, vol model.VolumeID, column uint32, vs []Version,
 	allowed func(rowState) error,
 ) error {
 	var pinned []*leaf
@@ -281,7 +287,8 @@ func (d *Disk) dropVersions(vol model.VolumeID, column uint32, vs []Version,
 		pinned = append(pinned, l)
 	}
 	const size = 40 + 12 // of a record and a count
-	return d.do(len(vs)*size, func(b *batch) error {
+	// It relies on the leaves, so they stay pinned until it is done.
+	return d.do(context.WithoutCancel(ctx), len(vs)*size, func(b *batch) error {
 		if err := allowed(d.stateOf(b, vol)); err != nil {
 			return err
 		}
@@ -309,7 +316,7 @@ func (d *Disk) DropVolume(ctx context.Context, vol model.VolumeID) error {
 	}
 	defer d.exit()
 	// First the promise: nothing can be written any more after that.
-	err := d.do(12, func(b *batch) error {
+	err := d.do(ctx, 12, func(b *batch) error {
 		if d.stateOf(b, vol) != (rowState{}) {
 			b.setState(d.rowOf(vol), rowState{}) // that is: none
 		}

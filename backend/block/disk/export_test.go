@@ -1,6 +1,11 @@
 package disk
 
-import "encoding/binary"
+import (
+	"context"
+	"encoding/binary"
+
+	"drystone.example/drystone/backend/model"
+)
 
 // Checkpoint makes a checkpoint now, between those the keeper makes.
 func (d *Disk) Checkpoint() error {
@@ -20,3 +25,25 @@ func (d *Disk) Checkpoint() error {
 
 // fixSum gives a header the sum of what it says.
 func fixSum(b []byte, h header) { binary.LittleEndian.PutUint32(b[8:], sumOf(b[12:h.used])) }
+
+// Share makes a page of volume to the same version as one of volume from, in the same
+// place, as a clone will.
+func (d *Disk) Share(ctx context.Context, from, to model.VolumeID, column, page uint32, e model.Epoch) error {
+	for _, vol := range []model.VolumeID{from, to} {
+		k, _ := leafOf(pageKey{vol, column, page})
+		l, err := d.pinLeaf(k)
+		if err != nil {
+			return err
+		}
+		defer d.unpinLeaves([]*leaf{l})
+	}
+	return d.do(ctx, maxRecordSize+12, func(b *batch) error {
+		vs := d.versions(b, pageKey{from, column, page})
+		i, _ := find(vs, e)
+		n := max(d.shared(b, vs[i].place), 1) + 1
+		b.refs[vs[i].place] = n
+		b.add(record{kind: recRefs, ver: version{place: vs[i].place}, refs: n})
+		d.set(b, record{kind: recVersion, pageKey: pageKey{to, column, page}, ver: vs[i]})
+		return nil
+	})
+}

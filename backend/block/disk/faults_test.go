@@ -424,3 +424,20 @@ func TestIdleDiskIsStill(t *testing.T) {
 		v.SetFault(nil)
 	})
 }
+
+// Whoever waits for a promise waits no longer than its context.
+func TestPrepareEndsWithItsContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		v := newDrive(t, 32<<20)
+		d := openDrive(t, v)
+		defer closed(t, d)
+		v.SetDelay(time.Hour)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		_, err := d.Prepare(ctx, disk.Prepare{Volume: 1, Generation: 2})
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("got %v, want a deadline", err)
+		}
+		v.SetDelay(0)
+	})
+}

@@ -40,39 +40,32 @@ func (d *Disk) findPages(t *task) error {
 	if t.op.Kind != Discard || t.listed {
 		return nil
 	}
-	first, end := uint64(t.op.Block), uint64(t.op.Block)+t.op.Count
 	per := uint64(model.BlocksPerPage)
-	from := max(t.cursor, first/per)
-	l, err := d.list(List{Volume: t.op.Volume, Column: t.op.Column, From: uint32(from), Max: discardChunk},
-		(end+per-1)/per)
+	first, end := uint64(t.op.Block), uint64(t.op.Block)+t.op.Count
+	if t.cursor == 0 {
+		t.cursor = first / per
+		if err := d.reserveEdges(t); err != nil {
+			return err
+		}
+	}
+	l, err := d.list(List{
+		Volume: t.op.Volume, Column: t.op.Column, From: uint32(t.cursor), Max: discardChunk,
+	}, (end+per-1)/per)
 	if err != nil {
 		return err
 	}
-	parts := t.parts[:0:0]
+	var parts []part
 	for _, v := range l.Versions {
 		if n := len(parts); n > 0 && parts[n-1].page == v.Page {
 			continue // of another epoch
 		}
-		at := uint64(layout.FirstBlock(v.Page))
-		lo, hi := max(at, first), min(at+per, end)
-		if lo < hi {
-			parts = append(parts, part{
-				page: v.Page, first: int(lo - at), n: int(hi - lo), place: noPlace,
-			})
+		if p, ok := t.op.cut(v.Page); ok {
+			parts = append(parts, p)
 		}
 	}
-	leaves := make([]*leaf, 0, 2)
-	for i := range parts {
-		k, _ := leafOf(t.key(&parts[i]))
-		if n := len(leaves); n > 0 && leaves[n-1].key == k {
-			continue
-		}
-		l, err := d.pinLeaf(k)
-		if err != nil {
-			d.unpinLeaves(leaves)
-			return err
-		}
-		leaves = append(leaves, l)
+	leaves, err := d.pinPages(t, parts)
+	if err != nil {
+		return err
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -84,6 +77,68 @@ func (d *Disk) findPages(t *task) error {
 	t.parts, t.next, t.cursor, t.more, t.listed = parts, 0, uint64(l.Next), !l.Done, true
 	return nil
 }
+
+// cut returns what the op does to one page, if it reaches it.
+func (op *Op) cut(page uint32) (part, bool) {
+	at := layout.FirstBlock(page)
+	lo := max(at, op.Block)
+	hi := min(at+layout.Block(model.BlocksPerPage), op.Block+layout.Block(op.Count))
+	if lo >= hi {
+		return part{}, false
+	}
+	return part{page: page, first: int(lo - at), n: int(hi - lo), place: noPlace}, true
+}
+
+// pinPages pins the leaves of a task's pages.
+func (d *Disk) pinPages(t *task, parts []part) (leaves []*leaf, err error) {
+	for i := range parts {
+		k, _ := leafOf(t.key(&parts[i]))
+		if n := len(leaves); n > 0 && leaves[n-1].key == k {
+			continue
+		}
+		l, err := d.pinLeaf(k)
+		if err != nil {
+			d.unpinLeaves(leaves)
+			return nil, err
+		}
+		leaves = append(leaves, l)
+	}
+	return leaves, nil
+}
+
+// reserveEdges sets aside what a Discard needs before it changes anything: places
+// for the pages at its ends, if they have to move.
+func (d *Disk) reserveEdges(t *task) error {
+	var edges []part
+	last := t.op.Block + layout.Block(max(t.op.Count, 1)) - 1
+	for _, page := range []uint32{t.op.Block.Page(), last.Page()} {
+		p, ok := t.op.cut(page)
+		if ok && p.n < model.BlocksPerPage && (len(edges) == 0 || edges[0].page != page) {
+			edges = append(edges, p)
+		}
+	}
+	leaves, err := d.pinPages(t, edges)
+	if err != nil {
+		return err
+	}
+	defer d.unpinLeaves(leaves)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	need := 0
+	for i := range edges {
+		if _, ok := d.needsMove(t, &edges[i]); ok {
+			need++
+		}
+	}
+	if d.space.free-d.space.reserved < need {
+		return errFull
+	}
+	t.reserved += need
+	d.space.reserved += need
+	return nil
+}
+
+var errFull = model.Errorf(model.NoSpace, "the disk is full")
 
 // placeCopy finds a place for a Copy that came when places were few. Where it
 // replaces a version it makes the disk no fuller, and may have one that is kept
@@ -103,7 +158,7 @@ func (d *Disk) placeCopy(t *task) error {
 	}
 	d.mu.Unlock()
 	if p == noPlace {
-		return model.Errorf(model.NoSpace, "the disk is full")
+		return errFull
 	}
 	return d.writePage(p, t.op.wholeVersion())
 }
@@ -141,11 +196,11 @@ func (d *Disk) move(t *task, p *part) error {
 		switch {
 		case t.reserved > 0:
 			p.place = d.takeReserved(t)
-		case d.space.available() > 0 || t.op.Kind == Discard && d.space.free > d.space.reserved:
+		case d.space.available() > 0:
 			p.place = d.space.take()
 		default:
 			d.mu.Unlock()
-			return model.Errorf(model.NoSpace, "the disk is full")
+			return errFull
 		}
 	}
 	d.mu.Unlock()

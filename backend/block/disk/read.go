@@ -34,7 +34,8 @@ func (p *pageRead) block(i int) []byte { return p.dst[(i-p.first)*blockSize:][:b
 
 // Read fills dst (Count blocks) and sums (Count) with the blocks asked for; absent
 // blocks are zeros with the sum of zeros. Damaged blocks make a *CorruptError;
-// the others are filled in all the same. dst is best aligned (package iobuf).
+// the others are filled in all the same. dst is best aligned (package iobuf). Once
+// it reads it goes on to the end, whatever becomes of ctx: dst is being written.
 func (d *Disk) Read(ctx context.Context, r Read, dst []byte, sums []uint32) error {
 	if r.Count <= 0 || r.Count > maxBlocks || uint64(r.Block) > maxBlock-uint64(r.Count) ||
 		len(dst) != r.Count*blockSize || len(sums) != r.Count {
