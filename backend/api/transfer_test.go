@@ -182,10 +182,11 @@ func TestConsoleTickets(t *testing.T) {
 		t.Fatal(err)
 	}
 	buf := make([]byte, 3)
-	if _, err := io.ReadFull(r.Service.Guest, buf); err != nil || string(buf) != "ls\n" {
+	guest := r.Service.Guest()
+	if _, err := io.ReadFull(guest, buf); err != nil || string(buf) != "ls\n" {
 		t.Errorf("the guest read %q, %v", buf, err)
 	}
-	if err := r.Service.Guest.Close(); err != nil {
+	if err := guest.Close(); err != nil {
 		t.Fatal(err)
 	}
 	if _, _, err := conn.ReadMessage(); !websocket.IsCloseError(err, websocket.CloseNormalClosure) {

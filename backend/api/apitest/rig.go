@@ -95,9 +95,10 @@ type Service struct {
 	Broken  chan struct{} // closing it ends exports with an error
 	Files   map[string][]byte
 	Images  map[string][]byte
-	Guest   net.Conn // the guest's end of the last console
 	Up      map[model.NodeID]bool
 	Fail    error // what making volumes and exports answers
+
+	guests chan net.Conn // the guests' ends of consoles
 }
 
 // as gives what a command returned its type.
@@ -240,9 +241,12 @@ func (s *Service) DeleteVM(ctx context.Context, by model.Actor, id model.VMID, k
 
 func (s *Service) SerialConsole(context.Context, model.VMID) (io.ReadWriteCloser, error) {
 	ours, guest := net.Pipe()
-	s.Set(func(s *Service) { s.Guest = guest })
+	s.guests <- guest
 	return ours, nil
 }
+
+// Guest waits for the next console and returns the guest's end of it.
+func (s *Service) Guest() net.Conn { return <-s.guests }
 
 func (s *Service) RemoveNode(ctx context.Context, by model.Actor, id model.NodeID) error {
 	_, err := s.record.Apply(ctx, by, command.NodeRemove{Node: id})
@@ -358,7 +362,7 @@ func New(t *testing.T) *Rig {
 	r := &Rig{Record: &Record{store: store}, Log: &Log{}, Socket: filepath.Join(dir, "api.sock")}
 	r.Service = &Service{
 		record: r.Record, Files: map[string][]byte{}, Images: map[string][]byte{},
-		Broken: make(chan struct{}), Up: map[model.NodeID]bool{Self: true, Other: true},
+		guests: make(chan net.Conn, 16), Broken: make(chan struct{}), Up: map[model.NodeID]bool{Self: true, Other: true},
 	}
 	hasher := auth.NewHasher(quickHash)
 	r.fill(t, hasher)

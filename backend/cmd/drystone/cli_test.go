@@ -293,17 +293,19 @@ func (l *lockedBuffer) String() string {
 func TestConsole(t *testing.T) {
 	c := newCLI(t)
 	c.ok(t, "vm", "create", "web", "--disk", "1G")
-	go func() { // ends with the console
-		apitest.WaitFor(t, "the console", func() (open bool) {
-			c.rig.Service.Set(func(s *apitest.Service) { open = s.Guest != nil })
-			return open
-		})
+	var guest sync.WaitGroup
+	guest.Go(func() {
+		port := c.rig.Service.Guest()
+		defer letGo(port)
 		buf := make([]byte, 5)
-		if _, err := c.rig.Service.Guest.Read(buf); err == nil {
-			c.rig.Service.Guest.Write(append([]byte("you said "), buf...)) //nolint:errcheck // the test reads it
+		if _, err := io.ReadFull(port, buf); err != nil {
+			t.Errorf("the guest read %q, %v", buf, err)
+			return
 		}
-		c.rig.Service.Guest.Close()
-	}()
+		if _, err := fmt.Fprintf(port, "you said %s", buf); err != nil {
+			t.Errorf("the guest writes: %v", err)
+		}
+	})
 	r := call(t.Context(), "hello", "--dir", c.dir, "vm", "console", "web", "--serial")
 	if r.code != exitDone || r.out != "you said hello" {
 		t.Errorf("console: %+v", r)

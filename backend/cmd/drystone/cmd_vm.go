@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/spf13/cobra"
 
@@ -342,11 +343,12 @@ func (a *app) console(ctx context.Context, c *client.Client, ref string) error {
 	// process ends after this.
 	left := make(chan error, 1)
 	go func() { left <- typeInto(port, a.in) }()
+	var copying sync.WaitGroup
 	came := make(chan error, 1)
-	go func() {
+	copying.Go(func() {
 		_, err := io.Copy(a.out, port)
 		came <- err
-	}()
+	})
 	select {
 	case err = <-came:
 	case err = <-left:
@@ -360,6 +362,7 @@ func (a *app) console(ctx context.Context, c *client.Client, ref string) error {
 	if late := port.Close(); late != nil && err == nil {
 		err = late
 	}
+	copying.Wait()
 	return err
 }
 
