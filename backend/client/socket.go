@@ -38,7 +38,7 @@ func (c *Client) Live(ctx context.Context) (*Live, error) {
 		return nil, err
 	}
 	l := &Live{conn: conn}
-	l.stop = context.AfterFunc(ctx, func() { l.conn.NetConn().Close() }) //nolint:errcheck,gosec // to wake the reader
+	l.stop = context.AfterFunc(ctx, func() { l.conn.NetConn().Close() }) // wakes the reader
 	return l, nil
 }
 
