@@ -71,8 +71,11 @@ func validAddress(address string) error {
 	return nil
 }
 
+// Endpoint is the host:port of the node's web page and API.
+func (c Config) Endpoint() string { return hostPort(c.Address, APIPort) }
+
 // URL is where the node's web page is.
-func (c Config) URL() string { return "https://" + hostPort(c.Address, APIPort) }
+func (c Config) URL() string { return "https://" + c.Endpoint() }
 
 func hostPort(address string, port uint16) string {
 	a, err := netip.ParseAddr(address)
