@@ -44,8 +44,9 @@ type ringParams struct {
 }
 
 type submission struct {
-	op, flags uint8
-	ioprio    uint16
+	op        uint8
+	_         uint8  // flags
+	_         uint16 // priority
 	fd        int32
 	off, addr uint64
 	len, rw   uint32
@@ -54,9 +55,9 @@ type submission struct {
 }
 
 type completion struct {
-	user  uint64
-	res   int32
-	flags uint32
+	user uint64
+	res  int32
+	_    uint32 // flags
 }
 
 // A kernelRing is the memory shared with the kernel. put and enter are called by
@@ -82,7 +83,7 @@ type kernelRing struct {
 func newKernelRing(entries uint32) (*kernelRing, error) {
 	var p ringParams
 	fd, _, errno := unix.Syscall(unix.SYS_IO_URING_SETUP, uintptr(entries),
-		uintptr(unsafe.Pointer(&p)), 0)
+		uintptr(unsafe.Pointer(&p)), 0) //nolint:gosec // as the kernel's interface wants it
 	if errno != 0 {
 		return nil, errno
 	}
@@ -107,12 +108,12 @@ func (k *kernelRing) setUp(p *ringParams) (err error) {
 	if k.sqeMem, err = unix.Mmap(k.fd, mapSQEs, size, prot, flags); err != nil {
 		return fmt.Errorf("map submissions: %w", err)
 	}
-	at := func(off uint32) *uint32 { return (*uint32)(unsafe.Pointer(&k.shared[off])) }
+	at := func(off uint32) *uint32 { return &table[uint32](k.shared, off, 1)[0] }
 	k.sqTail, k.cqHead, k.cqTail = at(p.sq.tail), at(p.cq.head), at(p.cq.tail)
 	k.sqMask, k.cqMask = *at(p.sq.mask), *at(p.cq.mask)
-	k.array = unsafe.Slice(at(p.sq.array), p.sqEntries)
-	k.sqes = unsafe.Slice((*submission)(unsafe.Pointer(&k.sqeMem[0])), p.sqEntries)
-	k.cqes = unsafe.Slice((*completion)(unsafe.Pointer(&k.shared[p.cq.cqes])), p.cqEntries)
+	k.array = table[uint32](k.shared, p.sq.array, p.sqEntries)
+	k.sqes = table[submission](k.sqeMem, 0, p.sqEntries)
+	k.cqes = table[completion](k.shared, p.cq.cqes, p.cqEntries)
 
 	evfd, err := unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC)
 	if err != nil {
@@ -121,7 +122,7 @@ func (k *kernelRing) setUp(p *ringParams) (err error) {
 	k.event = os.NewFile(uintptr(evfd), "io_uring")
 	fd32 := int32(evfd)
 	_, _, errno := unix.Syscall6(unix.SYS_IO_URING_REGISTER, uintptr(k.fd), regEvent,
-		uintptr(unsafe.Pointer(&fd32)), 1, 0, 0)
+		uintptr(unsafe.Pointer(&fd32)), 1, 0, 0) //nolint:gosec // as above
 	if errno != 0 {
 		return errors.Join(fmt.Errorf("register eventfd: %w", errno), k.event.Close())
 	}
@@ -131,6 +132,12 @@ func (k *kernelRing) setUp(p *ringParams) (err error) {
 		k.free <- i
 	}
 	return nil
+}
+
+// table is n entries of the memory shared with the kernel, which has aligned them.
+func table[T any](mem []byte, off, n uint32) []T {
+	first := (*T)(unsafe.Pointer(&mem[off])) //nolint:gosec // see the comment
+	return unsafe.Slice(first, n)            //nolint:gosec // see the comment
 }
 
 // close gives the ring back. Nothing may be under way.
@@ -184,7 +191,9 @@ func (k *kernelRing) put(slot uint32, fd int, q *Request) {
 
 // address is what the kernel is told; pending keeps the memory alive, and Go does
 // not move what lies in the heap.
-func address[T any](p *T) uint64 { return uint64(uintptr(unsafe.Pointer(p))) }
+func address[T any](p *T) uint64 {
+	return uint64(uintptr(unsafe.Pointer(p))) //nolint:gosec // see the comment
+}
 
 func (q *Request) flags() uint32 {
 	if q.Durable {
@@ -198,14 +207,15 @@ func (k *kernelRing) enter(n int) (taken int, err error) {
 	for taken < n {
 		got, _, errno := unix.Syscall6(unix.SYS_IO_URING_ENTER, uintptr(k.fd),
 			uintptr(n-taken), 0, 0, 0, 0)
-		switch errno {
-		case 0:
-			taken += int(got)
-		case unix.EINTR:
-		case unix.EAGAIN, unix.EBUSY: // short of memory for a moment
+		if errno == unix.EAGAIN || errno == unix.EBUSY { // short of memory for a moment
 			runtime.Gosched()
-		default:
+			continue
+		}
+		if errno != 0 && errno != unix.EINTR {
 			return taken, errno
+		}
+		if errno == 0 {
+			taken += int(got)
 		}
 	}
 	return taken, nil
@@ -228,14 +238,14 @@ func (k *kernelRing) reap() (q *Request, res int32, ok bool) {
 
 // transfer makes one plain call for what is left of a request.
 func (r *Ring) transfer(q *Request) (int, error) {
-	read := uintptr(0)
 	trap := uintptr(unix.SYS_PWRITEV2)
 	flags := q.flags()
 	if q.Kind == Read {
 		trap, flags = unix.SYS_PREADV2, 0
 	}
-	n, _, errno := unix.Syscall6(trap, uintptr(r.fd), uintptr(unsafe.Pointer(&q.iov[0])),
-		uintptr(len(q.iov)), uintptr(q.at), read, uintptr(flags))
+	n, _, errno := unix.Syscall6(trap, uintptr(r.fd),
+		uintptr(unsafe.Pointer(&q.iov[0])), //nolint:gosec // the vectors of preadv2 and pwritev2
+		uintptr(len(q.iov)), uintptr(q.at), 0, uintptr(flags))
 	if errno != 0 {
 		return 0, errno
 	}

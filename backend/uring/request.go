@@ -50,7 +50,7 @@ func (q *Request) prepare() {
 	q.at, q.left = q.Off, 0
 	q.iov = q.iovOne[:0]
 	for _, b := range q.Bufs {
-		v := unix.Iovec{Base: unsafe.SliceData(b)}
+		v := unix.Iovec{Base: &b[0]}
 		v.SetLen(len(b))
 		q.iov = append(q.iov, v)
 		q.left += len(b)
@@ -68,7 +68,8 @@ func (q *Request) advance(n int) bool {
 			q.iov = q.iov[1:]
 			continue
 		}
-		v.Base = (*byte)(unsafe.Add(unsafe.Pointer(v.Base), n))
+		rest := unsafe.Slice(v.Base, v.Len)[n:] //nolint:gosec // it is that long
+		v.Base = &rest[0]
 		v.Len -= uint64(n)
 		n = 0
 	}

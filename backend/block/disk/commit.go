@@ -234,7 +234,7 @@ func (d *Disk) composeTask(b *batch, t *task) (outcome, error) {
 	case Discard:
 		out = d.composeDiscard(b, t)
 	case Copy:
-		out, err = d.composeCopy(b, t)
+		out = d.composeCopy(b, t)
 	case Remove:
 		out = d.composeRemove(b, t)
 	case Mark:
@@ -258,7 +258,7 @@ func (d *Disk) versions(b *batch, k pageKey) []version {
 	}
 	lk, i := leafOf(k)
 	l := d.pages.leaves[lk]
-	must.That(l != nil, "the map of page %d of column %d of %s is not in memory", k.page, k.column, k.vol)
+	must.That(l != nil, "the map of page %d of column %d is not in memory", k.page, k.column)
 	return l.pages[i]
 }
 

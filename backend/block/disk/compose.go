@@ -106,13 +106,13 @@ func (d *Disk) reserveExactly(b *batch, t *task) error {
 }
 
 // composeCopy puts a Copy into the batch; its data is in a fresh place.
-func (d *Disk) composeCopy(b *batch, t *task) (outcome, error) {
+func (d *Disk) composeCopy(b *batch, t *task) outcome {
 	p, v := &t.parts[0], &t.op.Version
 	if v.Mask != 0 && p.place == noPlace {
-		return unprepared, nil
+		return unprepared
 	}
 	if !b.fits(maxRecordSize, 0) {
-		return batchFull, nil
+		return batchFull
 	}
 	r := record{kind: recVersion, pageKey: t.key(p), op: t.stamp(), repair: true}
 	r.ver = version{epoch: t.op.Epoch, place: p.place, mask: v.Mask, stamp: v.Stamp}
@@ -123,7 +123,7 @@ func (d *Disk) composeCopy(b *batch, t *task) (outcome, error) {
 	}
 	p.place = noPlace
 	d.set(b, r)
-	return applied, nil
+	return applied
 }
 
 func (d *Disk) composeRemove(b *batch, t *task) outcome {

@@ -198,7 +198,8 @@ func (m *moment) readBack(t *testing.T, d *disk.Disk, gen model.Generation, afte
 			sum := crc32.Checksum(dst[i*4096:][:4096], table)
 			old, fresh := m.before.sum(b, e), after.sum(b, e)
 			if sum != sums[i] || sum != old && sum != fresh {
-				t.Fatalf("%s: block %d of epoch %d has sum %08x, want %08x or %08x", m.at, b, e, sum, old, fresh)
+				t.Fatalf("%s: block %d of epoch %d has sum %08x, want %08x or %08x",
+					m.at, b, e, sum, old, fresh)
 			}
 		}
 	}

@@ -249,9 +249,6 @@ func (d *Disk) unpinLeaves(leaves []*leaf) {
 	}
 }
 
-// unpin lets a place go that was read.
-func (d *Disk) unpin(p place) { d.space.unpin(p) }
-
 // changed notes that there is something to checkpoint. The mutex is held.
 func (d *Disk) changed() {
 	if !d.dirty && d.replaying == nil {

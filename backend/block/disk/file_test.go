@@ -51,7 +51,7 @@ func flip(tb testing.TB, path string, off int64) {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	var b [1]byte
 	if _, err := f.ReadAt(b[:], off); err != nil {
 		tb.Fatal(err)
@@ -88,15 +88,28 @@ func promise(tb testing.TB, d *disk.Disk) {
 	}
 }
 
+// replaceMap gives a disk the map of another.
+func replaceMap(tb testing.TB, path, other string) {
+	tb.Helper()
+	err := errors.Join(os.RemoveAll(path+".map"), os.Rename(other+".map", path+".map"))
+	if err != nil {
+		tb.Fatal(err)
+	}
+}
+
 // What is no disk, or not this cluster's, or in use, or incomplete, is refused by a
 // code and a sentence that says why.
 func TestOpenRefuses(t *testing.T) {
-	ctx := context.Background()
+	ctx := t.Context()
 	open := func(path string, c model.ClusterID) error {
 		d, err := disk.Open(ctx, path, disk.Options{Cluster: c})
 		if err == nil {
 			return d.Close()
 		}
+		return err
+	}
+	format := func(path string, size model.Bytes) error {
+		_, err := disk.Format(ctx, path, disk.FormatOptions{Cluster: cluster, Size: size})
 		return err
 	}
 	for name, c := range map[string]struct {
@@ -105,10 +118,14 @@ func TestOpenRefuses(t *testing.T) {
 		says string
 	}{
 		"nothing there": {
-			func(t *testing.T) error { return open(filepath.Join(t.TempDir(), "no"), cluster) },
+			func(t *testing.T) error {
+				t.Helper()
+				return open(filepath.Join(t.TempDir(), "no"), cluster)
+			},
 			model.NotFound, "no disk here",
 		},
 		"an empty file": {func(t *testing.T) error {
+			t.Helper()
 			path := filepath.Join(t.TempDir(), "empty")
 			if err := os.WriteFile(path, nil, 0o600); err != nil {
 				t.Fatal(err)
@@ -116,16 +133,21 @@ func TestOpenRefuses(t *testing.T) {
 			return open(path, cluster)
 		}, model.NotFound, "no disk of this kind"},
 		"another cluster": {
-			func(t *testing.T) error { return open(formatFile(t), cluster+1) },
+			func(t *testing.T) error {
+				t.Helper()
+				return open(formatFile(t), cluster+1)
+			},
 			model.Conflict, "belongs to cluster",
 		},
 		"in use": {func(t *testing.T) error {
+			t.Helper()
 			path := formatFile(t)
 			d := openPath(t, path)
 			defer closed(t, d)
 			return open(path, cluster)
 		}, model.Conflict, "in use"},
 		"no map": {func(t *testing.T) error {
+			t.Helper()
 			path := formatFile(t)
 			if err := os.RemoveAll(path + ".map"); err != nil {
 				t.Fatal(err)
@@ -133,24 +155,23 @@ func TestOpenRefuses(t *testing.T) {
 			return open(path, cluster)
 		}, model.Corrupt, "map is missing"},
 		"the map of another disk": {func(t *testing.T) error {
+			t.Helper()
 			path, other := formatFile(t), formatFile(t)
-			if err := errors.Join(os.RemoveAll(path+".map"), os.Rename(other+".map", path+".map")); err != nil {
-				t.Fatal(err)
-			}
+			replaceMap(t, path, other)
 			return open(path, cluster)
 		}, model.Corrupt, "another disk"},
 		"an older map": {func(t *testing.T) error {
+			t.Helper()
 			path := formatFile(t)
 			old := copyDisk(t, path)
 			d := openPath(t, path)
 			promise(t, d)
 			closed(t, d)
-			if err := errors.Join(os.RemoveAll(path+".map"), os.Rename(old+".map", path+".map")); err != nil {
-				t.Fatal(err)
-			}
+			replaceMap(t, path, old)
 			return open(path, cluster)
 		}, model.Corrupt, "older than the journal"},
 		"an older file": {func(t *testing.T) error {
+			t.Helper()
 			path := formatFile(t)
 			old := copyDisk(t, path)
 			d := openPath(t, path)
@@ -162,12 +183,14 @@ func TestOpenRefuses(t *testing.T) {
 			return open(path, cluster)
 		}, model.Corrupt, "the map has seen"},
 		"both superblocks": {func(t *testing.T) error {
+			t.Helper()
 			path := formatFile(t)
 			flip(t, path, 100)
 			flip(t, path, 65536+100)
 			return open(path, cluster)
 		}, model.Corrupt, "superblock"},
 		"a shorter file": {func(t *testing.T) error {
+			t.Helper()
 			path := formatFile(t)
 			if err := os.Truncate(path, fileSize/2); err != nil {
 				t.Fatal(err)
@@ -175,20 +198,19 @@ func TestOpenRefuses(t *testing.T) {
 			return open(path, cluster)
 		}, model.Corrupt, "has 12582912 now"},
 		"formatted twice": {func(t *testing.T) error {
-			_, err := disk.Format(ctx, formatFile(t), disk.FormatOptions{Cluster: cluster})
-			return err
+			t.Helper()
+			return format(formatFile(t), 0)
 		}, model.Conflict, "a disk here already"},
 		"formatted though damaged": {func(t *testing.T) error {
+			t.Helper()
 			path := formatFile(t)
 			flip(t, path, 100)
 			flip(t, path, 65536+100)
-			_, err := disk.Format(ctx, path, disk.FormatOptions{Cluster: cluster})
-			return err
+			return format(path, 0)
 		}, model.Conflict, "damaged disk"},
 		"too small": {func(t *testing.T) error {
-			path := filepath.Join(t.TempDir(), "small")
-			_, err := disk.Format(ctx, path, disk.FormatOptions{Cluster: cluster, Size: 8 << 20})
-			return err
+			t.Helper()
+			return format(filepath.Join(t.TempDir(), "small"), 8<<20)
 		}, model.Invalid, "too small"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -235,7 +257,7 @@ func TestFlippedByteInAFile(t *testing.T) {
 	d = openPath(t, path)
 	defer closed(t, d)
 	if u := d.Usage(); u.ChecksumErrors != 1 || u.Repaired != 1 {
-		t.Errorf("after a restart: %d checksum errors, %d repaired; want 1 and 1", u.ChecksumErrors, u.Repaired)
+		t.Errorf("restarted: %d checksum errors, %d repaired; want 1 and 1", u.ChecksumErrors, u.Repaired)
 	}
 	if _, err := readAll(d, 16); err != nil {
 		t.Error(err)
@@ -374,7 +396,7 @@ func unpack(t *testing.T, file, dir string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	z, err := gzip.NewReader(f)
 	if err != nil {
 		t.Fatal(err)
@@ -383,7 +405,7 @@ func unpack(t *testing.T, file, dir string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer root.Close()
+	defer func() { _ = root.Close() }()
 	for r := tar.NewReader(z); ; {
 		h, err := r.Next()
 		if errors.Is(err, io.EOF) {
@@ -450,7 +472,8 @@ func oneRow(ctx context.Context, d *disk.Disk, vol model.VolumeID, rounds int) e
 				return
 			default:
 			}
-			if err := d.Read(ctx, disk.Read{Volume: vol, Generation: 1, Count: 32}, dst, sums); err != nil {
+			r := disk.Read{Volume: vol, Generation: 1, Count: 32}
+			if err := d.Read(ctx, r, dst, sums); err != nil {
 				read <- err
 				return
 			}

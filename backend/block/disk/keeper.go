@@ -1,7 +1,6 @@
 package disk
 
 import (
-	"context"
 	"encoding/binary"
 	"fmt"
 	"log/slog"
@@ -24,7 +23,7 @@ func (d *Disk) keep() {
 		if failed := d.err; failed != nil || d.lastChance() && !d.dirty {
 			d.mu.Unlock()
 			if failed != nil {
-				d.log.LogAttrs(context.Background(), slog.LevelError, "disk failed",
+				d.log.Error("disk failed",
 					slog.String("disk", d.super.disk.String()), slog.Any("err", failed))
 			}
 			return
@@ -269,7 +268,7 @@ func (d *Disk) putRows(b *pebble.Batch) error {
 		r.dirty = false
 		var err error
 		if r.known {
-			err = b.Set(rowKey(vol), appendRow(nil, r.state, &r.uncertain), nil)
+			err = b.Set(rowKey(vol), rowValue(r.state, &r.uncertain), nil)
 		} else {
 			err = b.Delete(rowKey(vol), nil)
 		}
@@ -297,7 +296,7 @@ func (d *Disk) putRows(b *pebble.Batch) error {
 
 // logDamage tells the operator of damaged blocks, once each.
 func (d *Disk) logDamage(p *pageRead, fresh uint16) {
-	d.log.LogAttrs(context.Background(), slog.LevelWarn, "checksum error",
+	d.log.Warn("checksum error",
 		slog.String("disk", d.super.disk.String()), slog.String("volume", p.key.vol.String()),
 		slog.Uint64("column", uint64(p.key.column)), slog.Uint64("page", uint64(p.key.page)),
 		slog.Int("blocks", bits.OnesCount16(fresh)))

@@ -99,6 +99,7 @@ func (m *machine) draw(t *rapid.T) *disk.Op {
 			c := copyOp(op.Generation, op.Number, op.Prev, op.Page, op.Epoch, stamp, mask, seed)
 			op.Version, op.Data, op.Sums = c.Version, c.Data, c.Sums
 		}
+	case disk.Mark:
 	}
 	return op
 }
@@ -255,7 +256,7 @@ func (m *machine) DropVolume(t *rapid.T) {
 	if err := m.d.DropVolume(context.Background(), vol); err != nil {
 		t.Fatalf("drop volume: %v", err)
 	}
-	delete(m.world.volumes, vol)
+	delete(m.volumes, vol)
 }
 
 // Checkpoint checkpoints.

@@ -60,7 +60,9 @@ func (f *mapFS) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
 	return f.file(func() (vfs.File, error) { return f.FS.Create(name, c) })
 }
 
-func (f *mapFS) OpenReadWrite(name string, c vfs.DiskWriteCategory, o ...vfs.OpenOption) (vfs.File, error) {
+func (f *mapFS) OpenReadWrite(name string, c vfs.DiskWriteCategory,
+	o ...vfs.OpenOption,
+) (vfs.File, error) {
 	return f.file(func() (vfs.File, error) { return f.FS.OpenReadWrite(name, c, o...) })
 }
 
@@ -101,7 +103,8 @@ func (f *mapFS) Remove(name string) (err error) {
 	return err
 }
 
-func (f *mapFS) RemoveAll(name string) error { return fs.ErrInvalid } // pebble does not ask for it
+// RemoveAll is not asked for by pebble.
+func (f *mapFS) RemoveAll(string) error { return fs.ErrInvalid }
 
 func (f *mapFS) Unwrap() vfs.FS { return f.FS }
 

@@ -113,6 +113,7 @@ func (w *world) apply(op *disk.Op) {
 			}
 			ver.Mask &^= bit
 			ver.Sums[b.InPage()] = 0
+		case disk.Copy, disk.Remove, disk.Mark: // have no count
 		}
 		ver.Page, ver.Epoch, ver.Stamp = at.page, op.Epoch, stamp
 		v.versions[at], v.uncertain[at] = ver, stamp
@@ -132,6 +133,7 @@ func (w *world) apply(op *disk.Op) {
 			delete(v.versions, at)
 			v.uncertain[at] = stamp
 		}
+	case disk.Write, disk.Discard, disk.Mark:
 	}
 	if op.Watermark.After(v.watermark) {
 		v.watermark = op.Watermark
@@ -219,7 +221,7 @@ func (w *world) readEquals(d *disk.Disk, r disk.Read) error {
 			want = ver.Sums[b.InPage()]
 		}
 		if got := crc32.Checksum(dst[i*4096:][:4096], table); got != want || sums[i] != want {
-			return fmt.Errorf("block %d of column %d in epoch %d has sum %08x and is said to have %08x, want %08x",
+			return fmt.Errorf("block %d of column %d in epoch %d: sum %08x, said to be %08x, want %08x",
 				b, r.Column, r.Epoch, got, sums[i], want)
 		}
 	}
@@ -246,7 +248,9 @@ func listed(d *disk.Disk, l disk.List) ([]disk.Version, error) {
 }
 
 // equals compares all that the disk holds of a volume with the world.
-func (w *world) equals(d *disk.Disk, vol model.VolumeID, columns, pages uint32, epochs model.Epoch) error {
+func (w *world) equals(d *disk.Disk, vol model.VolumeID,
+	columns, pages uint32, epochs model.Epoch,
+) error {
 	v := w.volume(vol)
 	if v.gen == 0 {
 		return nil // it would refuse to tell

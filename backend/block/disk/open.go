@@ -75,7 +75,7 @@ func Open(ctx context.Context, path string, o Options) (*Disk, error) {
 // openFile opens and locks a file without the kernel's cache: what the device
 // says of a write is what the disk hears.
 func openFile(path string, flags int) (*os.File, error) {
-	f, err := os.OpenFile(path, flags|os.O_RDWR|unix.O_DIRECT, 0o600)
+	f, err := os.OpenFile(path, flags|os.O_RDWR|unix.O_DIRECT, 0o600) //nolint:gosec // the operator names it
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, model.Errorf(model.NotFound, "there is no disk here: %w", err)
 	}
@@ -112,7 +112,7 @@ func fileMedium(f *os.File, path string, size model.Bytes) (Medium, error) {
 }
 
 func syncDir(dir string) error {
-	d, err := os.Open(dir)
+	d, err := os.Open(dir) //nolint:gosec // the directory of the disk
 	if err != nil {
 		return fmt.Errorf("sync directory: %w", err)
 	}

@@ -220,7 +220,10 @@ func (d *Disk) plan(parts []pageRead, vol model.VolumeID, gen model.Generation) 
 	}
 }
 
-func (d *Disk) tryPlan(parts []pageRead, vol model.VolumeID, gen model.Generation) (*leafKey, error) {
+// tryPlan plans if all that is needed is in memory; else it says what is missing.
+func (d *Disk) tryPlan(parts []pageRead, vol model.VolumeID,
+	gen model.Generation,
+) (missing *leafKey, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if err := d.refusal(); err != nil {
@@ -275,7 +278,7 @@ func (d *Disk) unplan(parts []pageRead) {
 	defer d.mu.Unlock()
 	for i := range parts {
 		if p := parts[i].ver.place; parts[i].found && p != noPlace {
-			d.unpin(p)
+			d.space.unpin(p)
 		}
 	}
 }

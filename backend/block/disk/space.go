@@ -97,18 +97,16 @@ func (s *space) find(p uint32) uint32 {
 // pin keeps a place from being used again until unpin.
 func (s *space) pin(p place) { s.pins[p]++ }
 
-// unpin lets a place go; it reports whether it became free by that.
-func (s *space) unpin(p place) bool {
+// unpin lets a place go; the last one to do so frees it if it was given back.
+func (s *space) unpin(p place) {
 	if s.pins[p]--; s.pins[p] > 0 {
-		return false
+		return
 	}
 	delete(s.pins, p)
-	if _, ok := s.leaving[p]; !ok {
-		return false
+	if _, ok := s.leaving[p]; ok {
+		delete(s.leaving, p)
+		s.clear(p)
 	}
-	delete(s.leaving, p)
-	s.clear(p)
-	return true
 }
 
 // giveBack frees a place, or lets the last who uses it free it.

@@ -1,7 +1,6 @@
 package disk
 
 import (
-	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -93,8 +92,7 @@ type storeLog struct{ ev storeEvents }
 func (l storeLog) Infof(string, ...any) {}
 
 func (l storeLog) Errorf(format string, args ...any) {
-	l.ev.log.LogAttrs(context.Background(), slog.LevelError, "page map",
-		slog.String("err", fmt.Sprintf(format, args...)))
+	l.ev.log.Error("page map", slog.String("err", fmt.Sprintf(format, args...)))
 }
 
 // Fatalf is called for what cannot be: errors of the file system do not reach
@@ -244,12 +242,11 @@ const (
 	uncertainSize = 28
 )
 
-// appendRow writes a row and what is uncertain of it.
-func appendRow(b []byte, st rowState, u *uncertain) []byte {
-	b = append(b, valueVersion)
-	var fixed [rowStateSize]byte
-	putRow(fixed[:], st)
-	b = append(b, fixed[:]...)
+// rowValue is a row and what is uncertain of it.
+func rowValue(st rowState, u *uncertain) []byte {
+	b := make([]byte, 1+rowStateSize, 1+rowStateSize+uncertainSize*len(u.made))
+	b[0] = valueVersion
+	putRow(b[1:], st)
 	for k, s := range u.made {
 		le := binary.LittleEndian
 		b = le.AppendUint32(b, k.column)

@@ -154,7 +154,7 @@ func (op *Op) parts() []part {
 	case Copy, Remove:
 		return []part{{page: op.Page, n: model.BlocksPerPage, place: noPlace}}
 	case Write:
-	default:
+	case Discard, Mark:
 		return nil
 	}
 	out := make([]part, 0, (int(op.Count)+2*model.BlocksPerPage-2)/model.BlocksPerPage)

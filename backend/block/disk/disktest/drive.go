@@ -64,9 +64,8 @@ type Request struct {
 // New makes an empty drive. 16 MiB is about the least; memory is used for what was
 // written.
 func New(seed uint64, size model.Bytes) *Drive {
-	return &Drive{
-		size: size, rng: rand.New(rand.NewPCG(seed, 0x6473)), area: newArea(), fs: vfs.NewCrashableMem(),
-	}
+	rng := rand.New(rand.NewPCG(seed, 0x6473)) //nolint:gosec // a seed must give the same again
+	return &Drive{size: size, rng: rng, area: newArea(), fs: vfs.NewCrashableMem()}
 }
 
 // medium is the drive as a disk sees it until the next power cut.
@@ -230,14 +229,16 @@ func (f faultFS) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) 
 // syncDir makes a new name durable at once. Real file systems keep the order of names
 // at least, and pebble relies on it; the crashable one would lose any of them.
 func (f faultFS) syncDir(name string) error {
-	dir, err := f.FS.OpenDir(f.FS.PathDir(name))
+	dir, err := f.FS.OpenDir(f.PathDir(name))
 	if err != nil {
 		return err
 	}
 	return errors.Join(dir.Sync(), dir.Close())
 }
 
-func (f faultFS) OpenReadWrite(name string, c vfs.DiskWriteCategory, o ...vfs.OpenOption) (vfs.File, error) {
+func (f faultFS) OpenReadWrite(name string, c vfs.DiskWriteCategory,
+	o ...vfs.OpenOption,
+) (vfs.File, error) {
 	return wrap(f.drive)(f.FS.OpenReadWrite(name, c, o...))
 }
 
