@@ -227,3 +227,6 @@ func (c *cluster) must(n *node, cmd command.Command) any {
 func user(name string) command.UserCreate {
 	return command.UserCreate{ID: model.NewID[model.UserID](), Name: name, Role: model.Viewer, PasswordHash: keep("h")}
 }
+
+// drifted is how long a time can take that a node measures with its own clock.
+func drifted(d time.Duration) time.Duration { return d * 101 / 100 }

@@ -39,7 +39,7 @@ func TestLeaseEndsAtTheHolderFirst(t *testing.T) {
 			t.Fatal(err)
 		}
 		lost := time.Since(cut)
-		if lost > LeaseTime {
+		if lost > drifted(LeaseTime) {
 			t.Errorf("the node served %v after it was cut off, want at most %v", lost, LeaseTime)
 		}
 		for {
@@ -53,7 +53,7 @@ func TestLeaseEndsAtTheHolderFirst(t *testing.T) {
 			time.Sleep(s.Left)
 		}
 		waited := time.Since(cut)
-		if waited < lost+LeaseKill || waited > leaseWait*101/100 { // on the leader's clock it is exact
+		if waited < lost+LeaseKill || waited > drifted(leaseWait) {
 			t.Errorf("the leader waited %v, the node served %v; want %v between, and %v at most",
 				waited, lost, LeaseKill, leaseWait)
 		}
@@ -100,7 +100,7 @@ func TestLeaseAcrossLeaders(t *testing.T) {
 		if err := old.Lease().Lost(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if lost := time.Since(cut); lost > LeaseTime {
+		if lost := time.Since(cut); lost > drifted(LeaseTime) {
 			t.Errorf("the old leader's node served for %v", lost)
 		}
 		if _, err := old.LeaseState(next.id); model.CodeOf(err) != model.Unavailable {
@@ -172,7 +172,7 @@ func TestAcquireWaitsForLease(t *testing.T) {
 		for acquire(holder) != nil {
 			time.Sleep(100 * time.Millisecond)
 		}
-		if took := time.Since(died); took < LeaseTime+LeaseKill-LeaseRenew || took > leaseWait+time.Second {
+		if took := time.Since(died); took < LeaseTime+LeaseKill-LeaseRenew || took > drifted(leaseWait)+time.Second {
 			t.Errorf("the volume of a dead node was taken after %v", took)
 		}
 	})
@@ -209,7 +209,7 @@ func TestPlaceWaitsForLease(t *testing.T) {
 			t.Errorf("placing a machine that runs: %q", got)
 		}
 		other.stop()
-		time.Sleep(leaseWait * 101 / 100)
+		time.Sleep(drifted(leaseWait))
 		c.must(lead, back)
 		c.must(lead, command.NodeRemove{Node: other.id, Lost: true})
 	})

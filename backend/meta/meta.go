@@ -114,6 +114,7 @@ func Open(ctx context.Context, cfg Config) (*Record, error) {
 	m.spawn(m.watchLog)
 	m.spawn(m.keepLease)
 	m.spawn(m.rememberPeers)
+	m.spawn(m.announce)
 	return m, nil
 }
 

@@ -538,3 +538,20 @@ func TestLeaderCatchesUpFirst(t *testing.T) {
 		}
 	})
 }
+
+// A change asked for at a follower is seen there as soon as it is committed, not
+// when raft next tells of what is.
+func TestFollowerSeesSoon(t *testing.T) {
+	bubble(t, 3, func(c *cluster) {
+		t := c.t
+		n := c.others(c.leader())[0]
+		began := time.Now()
+		for i := range 20 {
+			c.must(n, user(fmt.Sprint("u", i)))
+		}
+		// The network and the disks take no time here: what is left is waiting.
+		if took := time.Since(began); took > 20*commitTimeout/2 {
+			t.Errorf("20 changes at a follower took %v", took)
+		}
+	})
+}

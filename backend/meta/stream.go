@@ -126,7 +126,8 @@ type transport struct {
 	mu   sync.Mutex // guards what follows
 	tick uint64     // counts moments
 	acks map[raft.ServerID]ack
-	news chan struct{} // closed when acks has changed
+	news chan struct{}          // closed when acks has changed
+	busy map[raft.ServerID]bool // peers with an announcement on its way
 }
 
 // An ack says that a peer was in a term at some time after the moment asked.
@@ -143,6 +144,7 @@ func newTransport(s *stream, log *raftlog.Store, l *logger) *transport {
 		log: log, closed: s.ctx.Done(),
 		acks: map[raft.ServerID]ack{},
 		news: make(chan struct{}),
+		busy: map[raft.ServerID]bool{},
 	}
 }
 
@@ -211,6 +213,23 @@ func (t *transport) agreed(id raft.ServerID, term, after uint64) bool {
 	defer t.mu.Unlock()
 	a := t.acks[id]
 	return a.term == term && a.asked > after
+}
+
+// begin reports whether an announcement may be sent to a peer; then end follows.
+func (t *transport) begin(id raft.ServerID) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.busy[id] {
+		return false
+	}
+	t.busy[id] = true
+	return true
+}
+
+func (t *transport) end(id raft.ServerID) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.busy, id)
 }
 
 // errSuspect keeps a node from leading whose disk hung.
