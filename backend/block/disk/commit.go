@@ -407,11 +407,11 @@ func (d *Disk) answered(b *batch) {
 		t := b.answers[i].task
 		d.users--
 		d.queued--
-		d.queuedBytes -= len(t.op.Sums) * blockSize
+		d.queuedBytes -= t.size
 		d.counters.writeNanos.Add(uint64(now.Sub(t.begun)))
 		if b.answers[i].err == nil {
 			d.counters.writes.Add(1)
-			d.counters.writeBytes.Add(uint64(len(t.op.Sums) * blockSize))
+			d.counters.writeBytes.Add(uint64(t.size))
 		}
 		if t.row.idle() {
 			delete(d.rows, t.row.vol)

@@ -47,3 +47,10 @@ func (d *Disk) Share(ctx context.Context, from, to model.VolumeID, column, page 
 		return nil
 	})
 }
+
+// QueuedBytes is what the queue counts.
+func (d *Disk) QueuedBytes() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.queuedBytes
+}

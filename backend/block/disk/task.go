@@ -26,6 +26,7 @@ type task struct {
 	done  func(error)
 	row   *row
 	begun time.Time
+	size  int // bytes of data; the op is the caller's again before the task ends
 
 	// What follows is guarded by the disk's mutex.
 	wait   int   // leaves to load and pages to write, before it can be applied
@@ -62,16 +63,15 @@ func (p *part) mask() uint16 { return uint16((1<<p.n - 1) << p.first) }
 // volume are applied in the order of the calls. The caller keeps op and op.Data
 // unchanged until done; the disk needs neither after it.
 func (d *Disk) Apply(op *Op, done func(error)) {
-	t := &task{op: op, done: done, begun: time.Now()}
+	t := &task{op: op, done: done, begun: time.Now(), size: len(op.Sums) * blockSize}
 	t.err = op.check()
 	if t.err == nil {
 		t.parts = op.parts()
 	}
-	size := len(op.Sums) * blockSize
 
 	d.mu.Lock()
 	for !d.closing && d.queued > 0 &&
-		(d.queued >= maxQueued || d.queuedBytes+size > maxQueuedBytes) {
+		(d.queued >= maxQueued || d.queuedBytes+t.size > maxQueuedBytes) {
 		d.room.Wait()
 	}
 	if d.closing {
@@ -81,7 +81,7 @@ func (d *Disk) Apply(op *Op, done func(error)) {
 	}
 	d.users++
 	d.queued++
-	d.queuedBytes += size
+	d.queuedBytes += t.size
 	t.row = d.rowOf(op.Volume)
 	t.row.queue = append(t.row.queue, t)
 	var writes []*uring.Request
