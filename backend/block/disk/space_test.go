@@ -3,7 +3,10 @@ package disk_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"drystone.example/drystone/backend/block/disk"
 	"drystone.example/drystone/backend/block/disk/disktest"
@@ -169,4 +172,147 @@ func TestJournalGoesRound(t *testing.T) {
 		t.Errorf("%d bytes of journal", s.JournalBytes)
 	}
 	closed(t, d)
+}
+
+// A place that a page has left is not used for another page while what the first one
+// left behind may still be written there: neither what is being written in place
+// now, nor what was to be.
+func TestPlaceIsNotReusedUnderAWrite(t *testing.T) {
+	for stop := range 16 { // which of the places after the first will be the one
+		synctest.Test(t, func(t *testing.T) { reuse(t, stop, true) })
+		synctest.Test(t, func(t *testing.T) { reuse(t, stop, false) })
+	}
+}
+
+// reuse has page 0 in place 0 with a block that waits to be written in place, removes
+// it, and takes one place after the other. While the block is on its way before the
+// page is removed, if early, or while the last page is.
+func reuse(t *testing.T, stop int, early bool) {
+	t.Helper()
+	v := newDrive(t, 14<<20) // 80 places
+	d := openDrive(t, v)
+	defer closed(t, d)
+	last := uint64(0)
+	begin := func(op *disk.Op) chan error {
+		last++
+		op.Generation, op.Number, op.Prev = 1, last, last-1
+		done := make(chan error, 1)
+		d.Apply(op, func(err error) { done <- err })
+		return done
+	}
+	send := func(op *disk.Op) {
+		t.Helper()
+		if err := <-begin(op); err != nil {
+			t.Fatal(err)
+		}
+	}
+	send(writeOp(1, 0, 0, 3, 1, 1))
+	for page := 1; page < 70; page++ {
+		send(writeOp(1, 0, 0, page*16, 16, uint64(page)))
+	}
+	checkpointed := make(chan error, 1)
+	checkpoint := func() { checkpointed <- d.Checkpoint() }
+	if early {
+		v.SetDelay(10 * time.Second)
+		go checkpoint()
+		synctest.Wait() // the block is on its way
+		v.SetDelay(0)
+	}
+	send(&disk.Op{Kind: disk.Remove, Volume: 1, Page: 0})
+	for i := range stop {
+		send(writeOp(1, 0, 0, (100+i)*16, 16, uint64(i)))
+		send(&disk.Op{Kind: disk.Remove, Volume: 1, Page: uint32(100 + i)})
+	}
+	if !early {
+		v.SetDelay(2 * time.Second)
+	}
+	done := begin(writeOp(1, 0, 0, 200*16, 16, 7))
+	if !early {
+		time.Sleep(time.Second)
+		go checkpoint()
+		time.Sleep(2 * time.Second)
+		v.SetDelay(0)
+	}
+	if err := errors.Join(<-done, <-checkpointed); err != nil {
+		t.Fatal(err)
+	}
+	dst := make([]byte, model.PageSize)
+	r := disk.Read{Volume: 1, Generation: 1, Block: 200 * 16, Count: 16}
+	if err := d.Read(t.Context(), r, dst, make([]uint32, 16)); err != nil {
+		t.Errorf("after %d others: %v", stop, err)
+	}
+}
+
+// A page that is read while it is removed, and all other places are used, is read as
+// it was.
+func TestPlaceIsNotReusedUnderARead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		v := newDrive(t, 14<<20) // 80 places
+		d := openDrive(t, v)
+		defer closed(t, d)
+		op := writeOp(1, 1, 0, 0, 16, 1)
+		if err := apply(d, op); err != nil {
+			t.Fatal(err)
+		}
+		v.SetDelay(time.Second)
+		got := make([]byte, model.PageSize)
+		read := make(chan error)
+		go func() {
+			r := disk.Read{Volume: 1, Generation: 1, Count: 16}
+			read <- d.Read(t.Context(), r, got, make([]uint32, 16))
+		}()
+		synctest.Wait() // the read is on its way
+		v.SetDelay(0)
+		rm := &disk.Op{Kind: disk.Remove, Volume: 1, Generation: 1, Number: 2, Prev: 1}
+		if err := apply(d, rm); err != nil {
+			t.Fatal(err)
+		}
+		for n := uint64(3); n < 300; n += 2 { // every place, more than once
+			w := writeOp(1, n, n-1, 16, 16, n)
+			rm := &disk.Op{
+				Kind: disk.Remove, Volume: 1, Generation: 1, Number: n + 1, Prev: n, Page: 1,
+			}
+			if err := errors.Join(apply(d, w), apply(d, rm)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := <-read; err != nil || !bytes.Equal(got, op.Data.Bytes) {
+			t.Errorf("read %v; equal %v", err, bytes.Equal(got, op.Data.Bytes))
+		}
+		if u := d.Usage(); u.Used != 0 {
+			t.Errorf("%d bytes are used after the read", u.Used)
+		}
+	})
+}
+
+// A block that is written, and put in place, while it is read is old or new, never
+// damaged.
+func TestReadBesideAWriteInPlace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		v := newDrive(t, 32<<20)
+		d := openDrive(t, v)
+		defer closed(t, d)
+		if err := apply(d, writeOp(1, 1, 0, 0, 16, 1)); err != nil {
+			t.Fatal(err)
+		}
+		v.SetDelay(time.Second)
+		got := make([]byte, model.BlockSize)
+		read := make(chan error)
+		go func() {
+			r := disk.Read{Volume: 1, Generation: 1, Block: 3, Count: 1}
+			read <- d.Read(t.Context(), r, got, make([]uint32, 1))
+		}()
+		synctest.Wait() // the read is on its way
+		v.SetDelay(0)
+		op := writeOp(1, 2, 1, 3, 1, 2)
+		if err := errors.Join(apply(d, op), d.Checkpoint()); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-read; err != nil || !bytes.Equal(got, op.Data.Bytes) {
+			t.Errorf("read %v; it is the new block: %v", err, bytes.Equal(got, op.Data.Bytes))
+		}
+		if u := d.Usage(); u.ChecksumErrors != 0 {
+			t.Errorf("%d checksum errors", u.ChecksumErrors)
+		}
+	})
 }
