@@ -153,7 +153,7 @@ func (m *Metrics) Frame(t Topic) Frame {
 		}
 	}
 	if t == Cluster {
-		r := total(string(Cluster), fresh)
+		r := total(m.Config.Cluster.String(), fresh)
 		r.age = oldest
 		rows = []row{r}
 	}
@@ -215,7 +215,7 @@ func (m *Metrics) History(t Topic, seconds int) History {
 		for i := range slots {
 			slots[i] = nil
 			if len(samples[i]) > 0 {
-				slots[i] = []row{total(string(Cluster), samples[i])}
+				slots[i] = []row{total(m.Config.Cluster.String(), samples[i])}
 			}
 		}
 	}

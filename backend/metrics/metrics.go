@@ -38,10 +38,11 @@ const (
 
 // Config is what a Metrics needs.
 type Config struct {
-	Self   model.NodeID
-	Source Source
-	Peers  Peers
-	Log    *slog.Logger
+	Cluster model.ClusterID // the one row of the topic of that name
+	Self    model.NodeID
+	Source  Source
+	Peers   Peers
+	Log     *slog.Logger
 }
 
 // Metrics samples this node and, while watched, knows the others.

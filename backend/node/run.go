@@ -107,7 +107,9 @@ func (n *node) build(ctx context.Context) (err error) {
 	n.control = control.New(control.Config{
 		Self: n.cfg.Node, Meta: n.meta, Up: n.up, Maintain: n.agent.Maintain, Log: n.log,
 	})
-	n.metrics = metrics.New(metrics.Config{Self: n.cfg.Node, Source: n.agent, Peers: peers{n}, Log: n.log})
+	n.metrics = metrics.New(metrics.Config{
+		Cluster: n.cfg.Cluster, Self: n.cfg.Node, Source: n.agent, Peers: peers{n}, Log: n.log,
+	})
 	n.handleMetrics()
 	n.handleMembers()
 	return n.buildAPI()
