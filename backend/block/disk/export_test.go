@@ -3,6 +3,7 @@ package disk
 import (
 	"context"
 	"encoding/binary"
+	"time"
 
 	"drystone.example/drystone/backend/model"
 )
@@ -10,17 +11,18 @@ import (
 // Checkpoint makes a checkpoint now, between those the keeper makes.
 func (d *Disk) Checkpoint() error {
 	d.mu.Lock()
-	d.users++ // as a call does: Close waits
+	defer d.exit() // as a call does: Close waits
+	defer d.mu.Unlock()
+	d.users++
 	d.dirty = true
 	before := d.counters.checkpoints.Load()
 	d.wantCheckpoint()
 	for d.counters.checkpoints.Load() == before && d.err == nil {
-		d.work.Wait()
+		d.mu.Unlock()
+		time.Sleep(100 * time.Microsecond)
+		d.mu.Lock()
 	}
-	err := d.err
-	d.mu.Unlock()
-	d.exit()
-	return err
+	return d.err
 }
 
 // fixSum gives a header the sum of what it says.

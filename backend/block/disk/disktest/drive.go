@@ -51,14 +51,15 @@ type Drive struct {
 	asking sync.Mutex // one question to the fault at a time
 }
 
-// A Request is what a Fault may look at and change.
+// A Request is what a fault may look at and change.
 type Request struct {
 	Kind    uring.Kind
 	Durable bool
 	Off     int64 // changed: the request goes astray
 	Len     int
 	Lose    bool // set for a Write: it is answered and not done
-	Map     bool // not the area, but the page map's file system
+	Map     bool // not the area, but the page map's file system; has no delay
+	Delay   time.Duration
 }
 
 // New makes an empty drive. 16 MiB is about the least; memory is used for what was
@@ -168,16 +169,15 @@ func (p *port) carry(q *uring.Request) error {
 	if r.Off+int64(r.Len) > int64(p.drive.size) {
 		return io.ErrUnexpectedEOF
 	}
-	delay, err := p.drive.ask(&r)
-	if err != nil {
+	if err := p.drive.ask(&r); err != nil {
 		return err
 	}
 	if q.Kind == uring.Write && !r.Lose {
 		flight := p.area.takeOff(r.Off, q.Bufs)
-		sleep(delay)
+		sleep(r.Delay)
 		return p.area.land(flight, q.Durable)
 	}
-	sleep(delay)
+	sleep(r.Delay)
 	switch q.Kind {
 	case uring.Read:
 		return p.area.read(r.Off, q.Bufs)
@@ -197,16 +197,17 @@ func sleep(d time.Duration) {
 }
 
 // ask lets the fault have its say.
-func (v *Drive) ask(r *Request) (time.Duration, error) {
+func (v *Drive) ask(r *Request) error {
 	v.mu.Lock()
-	fault, delay := v.fault, v.delay
+	fault := v.fault
+	r.Delay = v.delay
 	v.mu.Unlock()
 	if fault == nil {
-		return delay, nil
+		return nil
 	}
 	v.asking.Lock()
 	defer v.asking.Unlock()
-	return delay, fault(r)
+	return fault(r)
 }
 
 // A faultFS asks the drive's fault before what the page map writes and syncs.
@@ -216,7 +217,7 @@ type faultFS struct {
 }
 
 func (f faultFS) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
-	if _, err := f.drive.ask(&Request{Kind: uring.Write, Map: true}); err != nil {
+	if err := f.drive.ask(&Request{Kind: uring.Write, Map: true}); err != nil {
 		return nil, err
 	}
 	file, err := wrap(f.drive)(f.FS.Create(name, c))
@@ -265,21 +266,21 @@ type faultFile struct {
 }
 
 func (f faultFile) Write(b []byte) (int, error) {
-	if _, err := f.drive.ask(&Request{Kind: uring.Write, Map: true, Len: len(b)}); err != nil {
+	if err := f.drive.ask(&Request{Kind: uring.Write, Map: true, Len: len(b)}); err != nil {
 		return 0, err
 	}
 	return f.File.Write(b)
 }
 
 func (f faultFile) Sync() error {
-	if _, err := f.drive.ask(&Request{Kind: uring.Sync, Map: true}); err != nil {
+	if err := f.drive.ask(&Request{Kind: uring.Sync, Map: true}); err != nil {
 		return err
 	}
 	return f.File.Sync()
 }
 
 func (f faultFile) SyncData() error {
-	if _, err := f.drive.ask(&Request{Kind: uring.Sync, Map: true}); err != nil {
+	if err := f.drive.ask(&Request{Kind: uring.Sync, Map: true}); err != nil {
 		return err
 	}
 	return f.File.SyncData()
