@@ -79,7 +79,7 @@ type moment struct {
 // or not, block for block, and no promise is forgotten.
 func TestPowerCutAtEveryRequest(t *testing.T) {
 	ctx := context.Background()
-	scripts, cuts := 6, 0
+	scripts, cuts := 4, 0
 	if testing.Short() {
 		scripts = 2
 	}

@@ -78,7 +78,7 @@ func runScript(d *disk.Disk, w *world, steps []step) (underway *disk.Op, err err
 // everything after it with a coded error, closes, and has kept what it answered.
 func TestFailTheNthRequest(t *testing.T) {
 	ctx := context.Background()
-	steps := script(5, 10)
+	steps := script(5, 8)
 	for n := int64(1); ; n++ {
 		hit := false
 		for _, once := range []bool{true, false} {

@@ -72,6 +72,7 @@ func openStore(fs vfs.FS, dir string, ev storeEvents) (*store, error) {
 			},
 		},
 	}
+	opts.Experimental.CompactionScheduler = &oneCompaction{}
 	var err error
 	if s.db, err = pebble.Open(dir, opts); err != nil {
 		s.cache.Unref()
