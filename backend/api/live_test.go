@@ -219,7 +219,7 @@ func dial(t *testing.T, r *apitest.Rig, path, origin string, protocols ...string
 	if err != nil {
 		return nil, resp.StatusCode
 	}
-	t.Cleanup(func() { conn.Close() }) //nolint:errcheck // it may have ended
+	t.Cleanup(func() { conn.Close() })
 	return conn, resp.StatusCode
 }
 

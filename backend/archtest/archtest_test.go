@@ -196,9 +196,10 @@ func goFiles(t *testing.T) []string {
 	return out
 }
 
-// No file is over 800 lines, no function over 70.
+// No file is over 800 lines, no function over 70. A test may be longer: its table
+// is data.
 func TestSize(t *testing.T) {
-	const fileMax, funcMax = 800, 70
+	const fileMax = 800
 	for _, file := range goFiles(t) {
 		fset := token.NewFileSet()
 		f, err := parser.ParseFile(fset, file, nil, parser.SkipObjectResolution)
@@ -213,6 +214,10 @@ func TestSize(t *testing.T) {
 			fn, ok := decl.(*ast.FuncDecl)
 			if !ok {
 				continue
+			}
+			funcMax := 70
+			if strings.HasSuffix(file, "_test.go") {
+				funcMax = 125
 			}
 			from, to := fset.Position(fn.Pos()).Line, fset.Position(fn.End()).Line
 			if n := to - from + 1; n > funcMax {

@@ -153,7 +153,7 @@ func (m *Metrics) Frame(t Topic) Frame {
 		}
 	}
 	if t == Cluster {
-		r := total(m.Config.Cluster.String(), fresh)
+		r := total(m.clusterID(), fresh)
 		r.age = oldest
 		rows = []row{r}
 	}
@@ -215,7 +215,7 @@ func (m *Metrics) History(t Topic, seconds int) History {
 		for i := range slots {
 			slots[i] = nil
 			if len(samples[i]) > 0 {
-				slots[i] = []row{total(m.Config.Cluster.String(), samples[i])}
+				slots[i] = []row{total(m.clusterID(), samples[i])}
 			}
 		}
 	}
@@ -282,3 +282,6 @@ func (m *Metrics) caught() bool {
 	}
 	return true
 }
+
+// clusterID names the cluster's one row.
+func (m *Metrics) clusterID() string { return m.Cluster.String() }

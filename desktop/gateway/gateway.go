@@ -110,7 +110,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	go func() {
 		defer close(stopped)
 		<-ctx.Done()
-		//nolint:errcheck,gosec // the process is ending; what Close could not close ends with it
+		//nolint:errcheck // the process is ending; what Close could not close ends with it
 		g.server.Close()
 	}()
 	err := g.server.Serve(g.ln)

@@ -106,7 +106,7 @@ func join(ctx context.Context, near, far *websocket.Conn) {
 	case <-ctx.Done():
 	}
 	// Closing unblocks the other direction's read.
-	//nolint:errcheck,gosec // both are done with
+	//nolint:errcheck // both are done with
 	errors.Join(near.Close(), far.Close())
 	for range left {
 		<-done
@@ -124,7 +124,7 @@ func copyMessages(dst, src *websocket.Conn) {
 				ce.Code != websocket.CloseNoStatusReceived {
 				text = websocket.FormatCloseMessage(ce.Code, ce.Text)
 			}
-			//nolint:errcheck,gosec // the connection is closed next either way
+			//nolint:errcheck // the connection is closed next either way
 			dst.WriteControl(websocket.CloseMessage, text, time.Now().Add(writeTimeout))
 			return
 		}

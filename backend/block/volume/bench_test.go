@@ -3,7 +3,6 @@ package volume
 import (
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -81,7 +80,7 @@ func benchVolume(b *testing.B) *Volume {
 	}
 	cfg := Default()
 	cfg.Disks, cfg.Record, cfg.Lease = pool, &register{rec: rec}, newLease()
-	cfg.Log = slog.New(slog.NewTextHandler(io.Discard, nil))
+	cfg.Log = slog.New(slog.DiscardHandler)
 	v, err := Open(b.Context(), rec, cfg)
 	if err != nil {
 		b.Fatal(err)

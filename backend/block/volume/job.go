@@ -235,9 +235,10 @@ func (v *Volume) arrived(g *group) {
 	if g.left < g.refused {
 		must.That(false, "group %d waits for %d, of which %d refused", g.number, g.left, g.refused)
 	}
-	if g.left == 0 {
+	switch g.left {
+	case 0:
 		v.complete(g)
-	} else if g.left == g.refused {
+	case g.refused:
 		v.hold(g)
 	}
 }

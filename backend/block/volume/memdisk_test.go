@@ -374,13 +374,6 @@ func (d *memDisk) ReadVersion(_ context.Context, vol model.VolumeID, gen model.G
 	return x.Version, nil
 }
 
-// rot damages a block where it is stored.
-func (d *memDisk) rot(vol model.VolumeID, column uint32, b layout.Block) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.volume(vol).newest(memKey{column, b.Page(), 1 << 30}).rot |= 1 << b.InPage()
-}
-
 // versions returns what the disk holds of a column.
 func (d *memDisk) versions(vol model.VolumeID, column uint32) (out []disk.Version) {
 	d.mu.Lock()

@@ -58,6 +58,7 @@ func (w *watched) List(ctx context.Context, l disk.List) (disk.Listing, error) {
 // may be about to free what it once held there.
 func TestJoinOnLiveRowPromises(t *testing.T) {
 	bubble(t, func(t *testing.T) {
+		t.Helper()
 		r := newRig(t, 3, 2, 16<<20, []int{0, 1}, []int{1, 2})
 		w := &watched{Disk: r.disks[3]}
 		r.pool.wrap[3] = w

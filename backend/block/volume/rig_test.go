@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
-	"io"
 	"log/slog"
 	"sync"
 	"testing"
@@ -49,7 +48,7 @@ func newRig(t *testing.T, n, copies int, size model.Bytes, columns ...[]int) *ri
 	r.record = &register{rec: rec}
 	r.cfg = Default()
 	r.cfg.Disks, r.cfg.Record, r.cfg.Lease = r.pool, r.record, r.lease
-	r.cfg.Log = slog.New(slog.NewTextHandler(io.Discard, nil))
+	r.cfg.Log = slog.New(slog.DiscardHandler)
 	if testing.Verbose() {
 		r.cfg.Log = slog.New(slog.NewTextHandler(t.Output(), nil))
 	}
@@ -140,12 +139,6 @@ func (r *register) stuck() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.hang
-}
-
-func (r *register) setHang(hang bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.hang = hang
 }
 
 // applyChanges is what the state machine does with a MemberChange.

@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"flag"
 	"fmt"
-	"io"
 	"log/slog"
 	"math/rand/v2"
 	"os"
@@ -224,7 +223,7 @@ func (w *simWorld) supervise() {
 		cfg := Default()
 		cfg.Disks, cfg.Record, cfg.Lease = h.proc, w.raft, h.lease
 		cfg.Grace = 5 * time.Second
-		cfg.Log = slog.New(slog.NewTextHandler(io.Discard, nil))
+		cfg.Log = slog.New(slog.DiscardHandler)
 		if *simLog {
 			cfg.Log = slog.New(slog.NewTextHandler(&lockedWriter{w: w}, nil))
 		}

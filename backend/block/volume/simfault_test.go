@@ -3,8 +3,6 @@ package volume
 import (
 	"math/rand/v2"
 	"time"
-
-	"drystone.example/drystone/backend/model"
 )
 
 // defaultProfile draws the shape of a world from its seed.
@@ -25,10 +23,6 @@ func defaultProfile(seed uint64) simProfile {
 	}
 	p.faults = append(p.faults, simFault{"nothing", 1, func(*simWorld) {}})
 	return p
-}
-
-func memStore(w *simWorld, id model.DiskID) simStore {
-	return newMemDisk(id, w.between(50*time.Microsecond, 400*time.Microsecond))
 }
 
 func allFaults() []simFault {

@@ -38,7 +38,6 @@ type simDisk struct {
 	lag   time.Duration // a slow disk
 
 	promised model.Generation // highest answered; the harness's own memory
-	unruly   bool             // planted: takes what arrives, without promise and row
 }
 
 // A simNet joins the nodes. Its lock is held for bookkeeping only.
@@ -51,7 +50,6 @@ type simNet struct {
 	delay map[[2]int]time.Duration
 	conns []*simConn
 	wrong []string // violations seen on the way
-	done  bool
 }
 
 // linkPatience is how long a cut link is tolerated before a connection breaks.

@@ -10,6 +10,7 @@ import (
 // What is written is read, whatever its alignment, before and after a takeover.
 func TestWriteRead(t *testing.T) {
 	bubble(t, func(t *testing.T) {
+		t.Helper()
 		r := newRig(t, 4, 2, 64<<20, []int{0, 1}, []int{1, 2}, []int{2, 3}, []int{3, 0})
 		v := r.open(t)
 		shadow := make([]byte, 8<<20)
@@ -42,6 +43,7 @@ func TestWriteRead(t *testing.T) {
 
 func TestBadRequests(t *testing.T) {
 	bubble(t, func(t *testing.T) {
+		t.Helper()
 		r := newRig(t, 2, 2, 1<<20, []int{0, 1})
 		v := r.open(t)
 		defer r.close(t, v)
@@ -64,6 +66,7 @@ func TestBadRequests(t *testing.T) {
 // answered; it comes back by itself and is filled.
 func TestDropAndReturn(t *testing.T) {
 	bubble(t, func(t *testing.T) {
+		t.Helper()
 		r := newRig(t, 3, 2, 16<<20, []int{0, 1}, []int{1, 2})
 		v := r.open(t)
 		defer r.close(t, v)

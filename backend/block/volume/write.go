@@ -203,7 +203,7 @@ func (v *Volume) WriteZeroes(ctx context.Context, off, n int64) error { return v
 // discardPiece returns how much of [at, hi) to discard at once.
 func (v *Volume) discardPiece(at, hi int64) int64 {
 	v.mu.Lock()
-	piece := int64(discardDegraded)
+	piece := discardDegraded
 	if v.whole {
 		piece = discardWhole
 	}
