@@ -371,6 +371,7 @@ func (d *Disk) install(b *batch, buf *iobuf.Buffer, err error) {
 	for i := range b.answers {
 		d.letGo(b.answers[i].task)
 	}
+	d.answering = true
 	for _, t := range b.prepare { // now that all before it in its row can be seen
 		d.tasks.Go(func() { d.prepareTask(t) })
 	}
@@ -402,6 +403,7 @@ func (d *Disk) answered(b *batch) {
 	now := time.Now()
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.answering = false
 	d.users -= len(b.controls)
 	for i := range b.answers {
 		t := b.answers[i].task

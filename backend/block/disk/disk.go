@@ -101,9 +101,12 @@ type Disk struct {
 
 	queued      int
 	queuedBytes int
-	rows        map[model.VolumeID]*row
-	ready       []*row
-	control     []*control
+	// answering: commit is calling back. The room in the queue is made after that, so
+	// whoever is called back must not wait for it; nobody does meanwhile.
+	answering bool
+	rows      map[model.VolumeID]*row
+	ready     []*row
+	control   []*control
 
 	pages     *pageMap
 	space     *space // nil while the journal is replayed

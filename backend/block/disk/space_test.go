@@ -367,3 +367,44 @@ func TestJournalNeverOverruns(t *testing.T) {
 		}
 	})
 }
+
+// Whoever is answered may send the next op at once, also while the queue is full:
+// the disk does not wait for itself.
+func TestApplyFromDone(t *testing.T) {
+	v := newDrive(t, 32<<20)
+	d := openDrive(t, v)
+	defer closed(t, d)
+	const rows, each = 4, 1500
+	all := make(chan error, rows)
+	for vol := range model.VolumeID(rows) {
+		p := disk.Prepare{Volume: vol + 1, Generation: 1}
+		if _, err := d.Prepare(t.Context(), p); err != nil {
+			t.Fatal(err)
+		}
+		var next func(n uint64) func(error)
+		send := func(n uint64) {
+			op := &disk.Op{Kind: disk.Mark, Volume: vol + 1, Generation: 1, Number: n, Prev: n - 1}
+			d.Apply(op, next(n))
+		}
+		next = func(n uint64) func(error) {
+			return func(err error) {
+				switch {
+				case err != nil || n == 2*each:
+					all <- err
+				case n >= each: // one more for each that is answered
+					send(n + 1)
+				}
+			}
+		}
+		go func() {
+			for n := uint64(1); n <= each; n++ {
+				send(n)
+			}
+		}()
+	}
+	for range rows {
+		if err := <-all; err != nil {
+			t.Error(err)
+		}
+	}
+}

@@ -59,9 +59,9 @@ func (p *part) mask() uint16 { return uint16((1<<p.n - 1) << p.first) }
 
 // Apply queues an op and returns; it waits only while the queue is full. done is
 // called exactly once, by a goroutine of the disk that must not be held up, when
-// the op is durable or refused; by Apply itself if the disk is closed. It must not
-// wait, and not call Apply: the room that Apply may wait for is made when done
-// returns. Ops of one volume are applied in the order of the calls. The caller keeps op and op.Data
+// the op is durable or refused; by Apply itself if the disk is closed. It may call
+// Apply, which does not wait then. Ops of one volume are applied in the order of
+// the calls. The caller keeps op and op.Data
 // unchanged until done; the disk needs neither after it.
 func (d *Disk) Apply(op *Op, done func(error)) {
 	t := &task{op: op, done: done, begun: time.Now(), size: len(op.Sums) * blockSize}
@@ -71,7 +71,7 @@ func (d *Disk) Apply(op *Op, done func(error)) {
 	}
 
 	d.mu.Lock()
-	for !d.closing && d.queued > 0 &&
+	for !d.closing && !d.answering && d.queued > 0 &&
 		(d.queued >= maxQueued || d.queuedBytes+t.size > maxQueuedBytes) {
 		d.room.Wait()
 	}
