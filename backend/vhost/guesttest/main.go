@@ -96,7 +96,6 @@ func load(path string) error {
 // open waits for the disk: drivers probe in their own time.
 func open(path string) (*os.File, error) {
 	for range 200 {
-		
 		f, err := os.OpenFile(path, os.O_RDWR|syscall.O_DIRECT, 0)
 		if err == nil {
 			return f, nil
