@@ -141,7 +141,9 @@ func (c *call) finish(err error) {
 
 // Apply sends an op and calls done exactly once, possibly before it returns. It
 // waits only while the disk's or the volume's window is full, at most until the
-// link breaks. The caller keeps op and its data unchanged until done.
+// link breaks. The caller keeps op and its data unchanged until done. done runs on
+// the goroutines of the connection, so it must not block, and must not call Apply:
+// it could wait for room that only they can make.
 func (r *Remote) Apply(op *disk.Op, done func(error)) {
 	n := dataBlocks(op)
 	if n > maxBlocks || len(op.Sums) != n {
