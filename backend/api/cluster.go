@@ -183,12 +183,18 @@ func (s *Server) cancelTask(ctx context.Context, in *byID) (*done, error) {
 type auditInput struct {
 	After uint64 `query:"after" doc:"only rows with a higher index"`
 	Limit int    `query:"limit" minimum:"1" maximum:"1000" default:"100"`
+
+	Newest bool `query:"newest" doc:"the newest rows, newest first, instead of those after an index"`
 }
 
 func (s *Server) listAudit(ctx context.Context, in *auditInput) (*out[schema.List[model.AuditRow]], error) {
 	view, err := s.Record.View(ctx)
 	if err != nil {
 		return nil, err
+	}
+	if in.Newest {
+		rows, err := view.NewestAudit(ctx, in.Limit)
+		return answer(schema.ListOf(rows), err)
 	}
 	rows, err := view.Audit(ctx, in.After, in.Limit)
 	return answer(schema.ListOf(rows), err)

@@ -87,10 +87,19 @@ func VerifyAudit(rows []model.AuditRow) error {
 }
 
 // audit reads rows with after < index <= last.
-func (s *Store) audit(ctx context.Context, after, last uint64, limit int) (out []model.AuditRow, err error) {
-	rows, err := s.read.QueryContext(ctx,
-		`SELECT body FROM audit WHERE key > ? AND key <= ? ORDER BY key LIMIT ?`,
+func (s *Store) audit(ctx context.Context, after, last uint64, limit int) ([]model.AuditRow, error) {
+	return s.auditRows(ctx, `SELECT body FROM audit WHERE key > ? AND key <= ? ORDER BY key LIMIT ?`,
 		auditKey(after), auditKey(last), limit)
+}
+
+// newestAudit reads the last rows with index <= last, newest first.
+func (s *Store) newestAudit(ctx context.Context, last uint64, limit int) ([]model.AuditRow, error) {
+	return s.auditRows(ctx, `SELECT body FROM audit WHERE key <= ? ORDER BY key DESC LIMIT ?`,
+		auditKey(last), limit)
+}
+
+func (s *Store) auditRows(ctx context.Context, query string, args ...any) (out []model.AuditRow, err error) {
+	rows, err := s.read.QueryContext(ctx, query, args...)
 	if err != nil {
 		return nil, fmt.Errorf("read the audit log: %w", err)
 	}

@@ -316,6 +316,10 @@ func TestAudit(t *testing.T) {
 	if err != nil || len(page) != 1 || page[0].Index != last[1].Index {
 		t.Errorf("a page of one after %d is %+v, %v", last[0].Index, page, err)
 	}
+	newest, err := v.NewestAudit(t.Context(), 2)
+	if err != nil || len(newest) != 2 || newest[0].Index != last[2].Index || newest[1].Index != last[1].Index {
+		t.Errorf("the newest two rows are %+v, %v", newest, err)
+	}
 }
 
 // The audit log has a bound: the oldest rows go, the same ones on every node.

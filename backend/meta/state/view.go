@@ -166,6 +166,12 @@ func (v *View) Audit(ctx context.Context, after uint64, limit int) ([]model.Audi
 	return v.store.audit(ctx, after, v.index, limit)
 }
 
+// NewestAudit returns up to limit of the newest rows of the audit log that are in
+// this view, newest first.
+func (v *View) NewestAudit(ctx context.Context, limit int) ([]model.AuditRow, error) {
+	return v.store.newestAudit(ctx, v.index, limit)
+}
+
 // Outcome returns what a request came to, if it was applied not long ago.
 func (v *View) Outcome(request string) (Outcome, bool) {
 	r, ok := v.requests.get(request)

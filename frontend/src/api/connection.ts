@@ -12,13 +12,12 @@ const CONSOLE_PROTOCOL = 'drystone.console.v1';
 
 /** Which lists are old news once the record of a noun has changed. */
 const affects: Record<string, readonly string[]> = {
-  vms: ['vms', 'cluster', 'volumes'],
-  volumes: ['volumes', 'images', 'pool', 'cluster', 'vms'],
-  disks: ['disks', 'pool', 'cluster', 'volumes'],
-  nodes: ['nodes', 'disks', 'cluster', 'vms'],
-  tasks: ['tasks'],
-  audit: ['audit'],
-  tokens: ['tokens'],
+  vms: ['vms', 'cluster', 'volumes', 'tasks', 'audit'],
+  volumes: ['volumes', 'images', 'pool', 'cluster', 'vms', 'tasks', 'audit'],
+  disks: ['disks', 'pool', 'cluster', 'volumes', 'audit'],
+  nodes: ['nodes', 'disks', 'cluster', 'vms', 'audit'],
+  cluster: ['cluster', 'nodes', 'audit'],
+  tokens: ['tokens', 'audit'],
 };
 
 /** Changes come in bursts; one refetch a second is enough for a person. */

@@ -1,40 +1,54 @@
-import { useQuery, keepPreviousData } from '@tanstack/react-query';
+import { useQuery } from '@tanstack/react-query';
 import type { UseQueryResult } from '@tanstack/react-query';
 import { useConnection, useWorld } from './context';
 import { useDeskClusters } from './desk';
 import type { DeskCluster } from './desk';
 import type { ApiError } from './errors';
-import type * as T from './types';
-
-interface List<X> {
-  items: X[];
-}
+import type { paths } from './schema';
+import type { Answer, Item } from './types';
 
 interface Options {
+  /** Put in place of {ref} in the path. */
+  ref?: string;
+  query?: Record<string, string | number | boolean>;
   /** Read again this often, for what no event tells about. */
   every?: number;
   enabled?: boolean;
 }
 
-function useRead<X>(key: string[], path: string, o: Options = {}): UseQueryResult<X, ApiError> {
+/** The first word of a path is its noun: what events speak of. */
+function keyOf(cluster: string, path: string, o: Options): (string | object)[] {
+  const noun = path.split('/')[1] ?? path;
+  const more = o.ref === undefined ? [] : [o.ref];
+  return ['c', cluster, noun, ...more, ...(o.query ? [o.query] : [])];
+}
+
+function useRead<P extends keyof paths>(
+  path: P,
+  o: Options = {},
+): UseQueryResult<Answer<P>, ApiError> {
   const connection = useConnection();
-  return useQuery<X, ApiError>({
-    queryKey: ['c', connection.id, ...key],
-    queryFn: ({ signal }) => connection.call<X>(path, { signal }),
-    placeholderData: keepPreviousData,
+  return useQuery<Answer<P>, ApiError, Answer<P>>({
+    queryKey: keyOf(connection.id, path, o),
+    queryFn: ({ signal }) => {
+      const at = o.ref === undefined ? path : path.replace('{ref}', encodeURIComponent(o.ref));
+      return connection.call<Answer<P>>(at, { signal, ...(o.query ? { query: o.query } : {}) });
+    },
     enabled: o.enabled ?? true,
     ...(o.every === undefined ? {} : { refetchInterval: o.every }),
   });
 }
 
-function useItems<X>(key: string[], path: string, o: Options = {}): UseQueryResult<X[], ApiError> {
+function useItems<P extends keyof paths>(
+  path: P,
+  o: Options = {},
+): UseQueryResult<Item<P>[], ApiError> {
   const connection = useConnection();
-  return useQuery<List<X>, ApiError, X[]>({
-    queryKey: ['c', connection.id, ...key],
-    queryFn: ({ signal }) => connection.call<List<X>>(path, { signal }),
+  return useQuery<{ items: Item<P>[] }, ApiError, Item<P>[]>({
+    queryKey: keyOf(connection.id, path, o),
+    queryFn: ({ signal }) =>
+      connection.call(path, { signal, ...(o.query ? { query: o.query } : {}) }),
     select: (list) => list.items,
-    placeholderData: keepPreviousData,
-    enabled: o.enabled ?? true,
     ...(o.every === undefined ? {} : { refetchInterval: o.every }),
   });
 }
@@ -42,25 +56,22 @@ function useItems<X>(key: string[], path: string, o: Options = {}): UseQueryResu
 // The record tells when it changes; what nodes report about themselves does not,
 // so a slow refetch keeps usage and progress honest.
 const SLOW = 15_000;
-const TASKS = 3_000;
+const FAST = 3_000;
 
-export const useMeta = () => useRead<T.Meta>(['meta'], '/meta');
-export const useSession = (enabled: boolean) =>
-  useRead<T.Session>(['session'], '/session', { enabled, every: 60_000 });
-export const useCluster = () => useRead<T.Cluster>(['cluster'], '/cluster', { every: SLOW });
-export const useNodes = () => useItems<T.Node>(['nodes'], '/nodes', { every: SLOW });
-export const useDisks = () => useItems<T.Disk>(['disks'], '/disks', { every: SLOW });
-export const usePool = () => useRead<T.Pool>(['pool'], '/pool', { every: SLOW });
-export const useVolumes = () => useItems<T.Volume>(['volumes'], '/volumes', { every: SLOW });
-export const useVolume = (id: string) =>
-  useRead<T.Volume>(['volumes', id], `/volumes/${encodeURIComponent(id)}`, { every: TASKS });
-export const useImages = () => useItems<T.Volume>(['images'], '/images', { every: SLOW });
-export const useVMs = () => useItems<T.VM>(['vms'], '/vms', { every: SLOW });
-export const useVM = (id: string) =>
-  useRead<T.VM>(['vms', id], `/vms/${encodeURIComponent(id)}`, { every: SLOW });
-export const useTasks = () => useItems<T.Task>(['tasks'], '/tasks', { every: TASKS });
+export const useMeta = () => useRead('/meta');
+export const useSession = (enabled: boolean) => useRead('/session', { enabled, every: 60_000 });
+export const useCluster = () => useRead('/cluster', { every: SLOW });
+export const useNodes = () => useItems('/nodes', { every: SLOW });
+export const useDisks = () => useItems('/disks', { every: SLOW });
+export const usePool = () => useRead('/pool', { every: SLOW });
+export const useVolumes = () => useItems('/volumes', { every: SLOW });
+export const useVolume = (ref: string) => useRead('/volumes/{ref}', { ref, every: FAST });
+export const useImages = () => useItems('/images', { every: SLOW });
+export const useVMs = () => useItems('/vms', { every: SLOW });
+export const useVM = (ref: string) => useRead('/vms/{ref}', { ref, every: SLOW });
+export const useTasks = () => useItems('/tasks', { every: FAST });
 export const useAudit = (limit: number) =>
-  useItems<T.AuditRow>(['audit', String(limit)], `/audit?limit=${limit}`, { every: SLOW });
+  useItems('/audit', { query: { limit, newest: true }, every: SLOW });
 
 export interface Rights {
   /** May start, stop and use machines. */

@@ -3,6 +3,11 @@ import type { AuditRow } from '../api/types';
 import { useFormat } from '../i18n/format';
 import classes from './lines.module.css';
 
+/** The name in "vm 0123456789abc web-1", or the whole where there is none. */
+function nameOf(object: string): string {
+  return /^[a-z ]+ [0-9a-z]{13} (\S+)$/.exec(object)?.[1] ?? object;
+}
+
 /** One change: when, who, what. */
 export function AuditLine({ row }: { row: AuditRow }) {
   const { t } = useTranslation();
@@ -15,7 +20,7 @@ export function AuditLine({ row }: { row: AuditRow }) {
         {format.ago(row.time)}
       </time>
       <span className={classes.verb}>{row.verb}</span>
-      <b title={row.object}>{row.object}</b>
+      <b title={row.object}>{nameOf(row.object)}</b>
       <span className={classes.who} title={row.actor.address}>
         {user}
       </span>

@@ -158,13 +158,15 @@ export class State {
   }
 
   #record(user, verb, object, result = 'ok') {
+    const id = [...this.vms, ...this.volumes].find((x) => x.name === object)?.id ?? idOf(object);
     this.audit.unshift({
       index: this.audit.length + 1,
       time: new Date().toISOString(),
       actor: { user, role: user === 'system' ? 'owner' : 'admin', address: '127.0.0.1' },
       verb,
-      object,
+      object: `${verb.split('.')[0]} ${id} ${object}`,
       result,
+      hash: idOf(verb),
     });
   }
 
@@ -209,6 +211,7 @@ export class State {
 
   resizeVolume(user, ref, size) {
     const v = this.findVolume(ref);
+    if (size < v.size_bytes) throw new Refusal(400, 'invalid', `"${v.name}" can only grow`);
     v.size_bytes = size;
     this.#record(user, 'volume.resize', v.name);
     this.changed('volumes', 'vms', 'audit');

@@ -61,7 +61,7 @@ export function SerialConsole() {
       <div className={classes.screen} data-line={line.state}>
         <div ref={host} className={classes.host} />
       </div>
-      <CopyCommand command={command('console', name, '--serial')} />
+      <CopyCommand command={command('vm', 'console', name, '--serial')} />
     </Page>
   );
 }

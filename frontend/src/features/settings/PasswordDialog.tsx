@@ -3,7 +3,6 @@ import { useState } from 'react';
 import { useTranslation } from 'react-i18next';
 import { useConnection } from '../../api/context';
 import { ActionDialog } from '../../parts/ActionDialog';
-import { command } from '../../parts/command';
 import { said } from '../../parts/useRun';
 
 const LEAST = 12;
@@ -21,7 +20,6 @@ export function PasswordDialog({ onClose }: { onClose: () => void }) {
       title={t('password.title')}
       onClose={onClose}
       confirm={t('password.change')}
-      command={command('password')}
       ready={old !== '' && fresh.length >= LEAST && fresh === again}
       onConfirm={async () => {
         await connection.call('/password', { method: 'POST', body: { old, new: fresh } });

@@ -93,7 +93,10 @@ export function ImportImage({ onClose }: { onClose: () => void }) {
       onClose={onClose}
       confirm={t('image.import.confirm')}
       ready={file !== null && /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/.test(name)}
-      command={command('image', 'import', file?.name ?? 'FILE', '--name', name || 'NAME')}
+      command={command(
+        ...['image', 'import', file?.name ?? 'FILE'],
+        ...['--name', name || 'NAME', '--format', format],
+      )}
       onConfirm={run}
     >
       <FileInput

@@ -1,5 +1,3 @@
-import { Alert } from '@mantine/core';
-import { IconAlertTriangle } from '@tabler/icons-react';
 import { useState } from 'react';
 import { useTranslation } from 'react-i18next';
 import { useConnection } from '../../api/context';
@@ -16,21 +14,18 @@ interface Props {
   onClose: () => void;
 }
 
-/** Changes a volume's size. A smaller one needs its name typed: data is cut off. */
+/** Makes a volume larger. It cannot become smaller: data would be cut off. */
 export function ResizeVolume({ volume, onClose }: Props) {
   const { t } = useTranslation();
   const format = useFormat();
   const connection = useConnection();
   const [bytes, setBytes] = useState(volume.size_bytes);
-  const smaller = bytes < volume.size_bytes;
   return (
     <ActionDialog
       title={t('volume.resize.of', { name: volume.name })}
       onClose={onClose}
       confirm={t('volume.resize.confirm')}
-      danger={smaller}
-      {...(smaller ? { typed: volume.name } : {})}
-      ready={bytes !== volume.size_bytes}
+      ready={bytes > volume.size_bytes}
       command={command('volume', 'resize', volume.name, size(bytes))}
       onConfirm={async () => {
         const body = { size_bytes: bytes };
@@ -43,14 +38,9 @@ export function ResizeVolume({ volume, onClose }: Props) {
         description={t('volume.resize.now', { size: format.bytes(volume.size_bytes) })}
         value={bytes}
         onChange={setBytes}
-        min={2 ** 20}
+        min={volume.size_bytes}
         step={4}
       />
-      {smaller && (
-        <Alert color="orange" variant="light" icon={<IconAlertTriangle size={18} />}>
-          {t('volume.resize.cut')}
-        </Alert>
-      )}
     </ActionDialog>
   );
 }

@@ -181,9 +181,7 @@ function Events({ vm }: { vm: VM }) {
   return (
     <Await query={audit}>
       {(rows) => {
-        const mine = rows
-          .filter((r) => r.verb.startsWith('vm.') && (r.object === vm.name || r.object === vm.id))
-          .slice(0, SHOWN);
+        const mine = rows.filter((r) => r.object.split(' ').includes(vm.id)).slice(0, SHOWN);
         if (mine.length === 0) return <p className={classes.text}>{t('vm.noEvents')}</p>;
         return mine.map((r) => <AuditLine key={r.index} row={r} />);
       }}
