@@ -70,4 +70,4 @@ demo-down: ## stop the demo and remove it
 
 .PHONY: nightly
 nightly: build ## the long runs: 500 seeds
-	DRYSTONE_SEEDS=500 go test -count=1 -timeout 3h ./backend/block/...
+	go test -count=1 -timeout 3h ./backend/block/volume -sim.seeds=500
