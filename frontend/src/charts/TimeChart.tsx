@@ -124,7 +124,7 @@ function options(el: HTMLElement, tip: Ref<HTMLDivElement | null>, p: Ref<Props>
     },
     scales: { x: { time: true, auto: false }, y: { auto: false } },
     axes: [
-      { ...axis, show: axes, size: 26, space: 70, values: (_, t) => t.map(p.current.formatTime) },
+      { ...axis, show: axes, size: 20, space: 70, values: (_, t) => t.map(p.current.formatTime) },
       {
         ...axis,
         show: axes,

@@ -13,7 +13,11 @@ export const de: Texts = {
     next: 'Weiter',
     retry: 'Noch einmal',
   },
-  activity: { tasks: 'Aufgaben', audit: 'Protokoll: wer hat was getan' },
+  activity: {
+    audit: 'Protokoll: wer hat was getan',
+    system: 'Auch was der Cluster selbst tat',
+    tasks: 'Aufgaben',
+  },
   audit: { system: 'der Cluster' },
   cluster: {
     actions: 'Einstellungen von {{name}}',
@@ -180,6 +184,7 @@ export const de: Texts = {
     read: 'Lesen',
     received: 'Ein',
     sent: 'Aus',
+    short: { cpu: 'CPU', memory: 'RAM', read: 'L', received: 'Ein', sent: 'Aus', write: 'S' },
     throughput: 'Durchsatz',
     write: 'Schreiben',
   },

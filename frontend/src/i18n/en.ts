@@ -12,7 +12,11 @@ export const en = {
     next: 'Next',
     retry: 'Try again',
   },
-  activity: { tasks: 'Tasks', audit: 'Audit: who did what' },
+  activity: {
+    audit: 'Audit: who did what',
+    system: 'With what the cluster did itself',
+    tasks: 'Tasks',
+  },
   audit: { system: 'the cluster' },
   cluster: {
     actions: 'Settings of {{name}}',
@@ -175,6 +179,7 @@ export const en = {
     read: 'Read',
     received: 'In',
     sent: 'Out',
+    short: { cpu: 'CPU', memory: 'RAM', read: 'R', received: 'In', sent: 'Out', write: 'W' },
     throughput: 'Throughput',
     write: 'Write',
   },

@@ -160,7 +160,9 @@ export function MetricChart({ topic, id, kind, height, axes, max, span = 120 }: 
           <span key={key} className={classes.metricValue}>
             <i style={{ background: spec.colors[i] }} aria-hidden="true" />
             {spec.keys.length > 1 && (
-              <span className={classes.metricLabel}>{t(`metric.${spec.labels[i] ?? 'read'}`)}</span>
+              <abbr className={classes.metricLabel} title={t(`metric.${spec.labels[i] ?? 'read'}`)}>
+                {t(`metric.short.${spec.labels[i] ?? 'read'}`)}
+              </abbr>
             )}
             <LiveNumber
               topic={topic}

@@ -60,5 +60,6 @@ export function Overview() {
 }
 
 function of(disks: Disk[] | undefined, node: string): Disk[] {
-  return (disks ?? []).filter((d) => d.node === node);
+  const mine = (disks ?? []).filter((d) => d.node === node);
+  return mine.sort((a, b) => a.path.localeCompare(b.path));
 }

@@ -10,6 +10,8 @@ import { Empty } from '../../ui/Empty';
 import { Panel } from '../../ui/Panel';
 import classes from './overview.module.css';
 
+/** What the cluster does by itself would drown what people did. */
+const LOOK_BACK = 200;
 const NEWEST = 8;
 
 /** What the cluster is working on. */
@@ -35,17 +37,17 @@ export function Running() {
 /** Who did what, newest first. */
 export function Recent() {
   const { t } = useTranslation();
-  const audit = useAudit(NEWEST);
+  const audit = useAudit(LOOK_BACK);
   return (
     <Panel title={t('overview.events')} aside={<More />}>
       <Await query={audit}>
-        {(rows) =>
-          rows.length === 0 ? (
-            <Empty icon={<IconHistory size={24} />} title={t('overview.noEvents')} />
-          ) : (
-            rows.slice(0, NEWEST).map((r) => <AuditLine key={r.index} row={r} />)
-          )
-        }
+        {(all) => {
+          const rows = all.filter((r) => r.actor.user !== 'system').slice(0, NEWEST);
+          if (rows.length === 0) {
+            return <Empty icon={<IconHistory size={24} />} title={t('overview.noEvents')} />;
+          }
+          return rows.map((r) => <AuditLine key={r.index} row={r} />);
+        }}
       </Await>
     </Panel>
   );

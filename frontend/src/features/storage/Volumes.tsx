@@ -113,7 +113,8 @@ function List({ volumes }: { volumes: Volume[] }) {
                     <Link
                       to="/c/$cluster/vms/$vm"
                       params={{ cluster, vm: vm.id }}
-                      className={classes.link}
+                      className={classes.shortLink}
+                      title={vm.name}
                     >
                       {vm.name}
                     </Link>
