@@ -23,17 +23,15 @@ const (
 
 type addDiskCall struct {
 	Actor model.Actor `json:"actor"`
-	Path  string      `json:"path"`
-	Size  model.Bytes `json:"size"`
+	NewDisk
 }
 
 // AddDiskAt adds a disk on any node.
-func (a *Agent) AddDiskAt(ctx context.Context, by model.Actor, node model.NodeID, path string, size model.Bytes,
-) (model.Disk, error) {
+func (a *Agent) AddDiskAt(ctx context.Context, by model.Actor, node model.NodeID, n NewDisk) (model.Disk, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
 	defer cancel()
 	var out model.Disk
-	err := a.cfg.Wire.Call(ctx, node, callAddDisk, addDiskCall{by, path, size}, &out)
+	err := a.cfg.Wire.Call(ctx, node, callAddDisk, addDiskCall{by, n}, &out)
 	return out, err
 }
 
@@ -42,7 +40,7 @@ func (a *Agent) handleAddDisk(ctx context.Context, _ model.NodeID, body json.Raw
 	if err := json.Unmarshal(body, &c); err != nil {
 		return nil, model.Errorf(model.Invalid, "read request: %w", err)
 	}
-	return a.AddDisk(ctx, c.Actor, c.Path, c.Size)
+	return a.AddDisk(ctx, c.Actor, c.NewDisk)
 }
 
 // What can be done to a running guest beside what the record says.

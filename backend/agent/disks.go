@@ -153,23 +153,37 @@ func (a *Agent) reportDisk(rec model.Disk) {
 	}
 }
 
-// AddDisk formats a file or block device of this node and makes it part of the
-// pool. With a size, a file of that size is made first. Nothing is left behind
-// when it fails.
-func (a *Agent) AddDisk(ctx context.Context, by model.Actor, path string, size model.Bytes) (model.Disk, error) {
+// A NewDisk asks for a file or block device of a node to be made part of the pool.
+// With a Size, a file of that size is made first; it has its space at once unless it
+// is Sparse.
+type NewDisk struct {
+	Path   string      `json:"path"`
+	Size   model.Bytes `json:"size"`
+	Sparse bool        `json:"sparse,omitempty"`
+}
+
+// AddDisk formats a disk of this node and makes it part of the pool. Nothing is left
+// behind when it fails.
+func (a *Agent) AddDisk(ctx context.Context, by model.Actor, n NewDisk) (model.Disk, error) {
+	path := n.Path
 	if !filepath.IsAbs(path) || filepath.Clean(path) != path {
 		return model.Disk{}, model.Errorf(model.Invalid, "the path of a disk is absolute and plain, %q is not", path)
 	}
 	if slices.Contains(a.diskPaths(), path) {
 		return model.Disk{}, model.Errorf(model.Conflict, "%s is a disk of the pool already", path)
 	}
-	made := size > 0
+	made := n.Size > 0
+	if n.Sparse && !made {
+		return model.Disk{}, model.Errorf(model.Invalid, "only a file to be made can be sparse; say its size")
+	}
 	if made {
 		if _, err := os.Lstat(path); err == nil {
 			return model.Disk{}, model.Errorf(model.Conflict, "%s is there already; leave the size out to use it as it is", path)
 		}
 	}
-	id, err := disk.Format(ctx, path, disk.FormatOptions{Cluster: a.cfg.Cluster, Size: size})
+	id, err := disk.Format(ctx, path, disk.FormatOptions{
+		Cluster: a.cfg.Cluster, Size: n.Size, Sparse: n.Sparse,
+	})
 	if err != nil {
 		return model.Disk{}, fmt.Errorf("format disk: %w", err)
 	}

@@ -65,6 +65,7 @@ type Options struct {
 	Nodes       int
 	Disks       int         // of each node
 	DiskSize    model.Bytes // of each disk
+	Reserve     bool        // the space of the disks at once; else as it is written
 	Base        string      // first three bytes of the nodes' addresses
 	Accelerator virt.Accelerator
 	StorageOnly bool // without libvirt, though it be installed

@@ -89,7 +89,9 @@ func (c *Cluster) addDisks(ctx context.Context, o Options) error {
 			defer cl.Close()
 			for d := range o.Disks {
 				path := filepath.Join(n.Dir.Disks(), fmt.Sprintf("disk%d", d+1))
-				disk, err := cl.AddDisk(ctx, n.ID.String(), schema.DiskSpec{Path: path, Size: o.DiskSize})
+				disk, err := cl.AddDisk(ctx, n.ID.String(), schema.DiskSpec{
+					Path: path, Size: o.DiskSize, Sparse: !o.Reserve,
+				})
 				if err != nil {
 					return fmt.Errorf("add disk %d of %s: %w", d+1, n.Name, err)
 				}

@@ -10,7 +10,7 @@ cleanup() {
 	rm -rf "$dir"
 }
 trap cleanup EXIT
-bin/drystone dev up --dir "$dir/c" --nodes 3 --disks 2 --disk-size 4G --base 127.0.210 --accel tcg
+bin/drystone dev up --dir "$dir/c" --nodes 3 --disks 2 --disk-size 2G --base 127.0.210 --accel tcg
 export DRYSTONE_URL DRYSTONE_USER DRYSTONE_PASSWORD DRYSTONE_GUEST
 DRYSTONE_URL=$(jq -r .api "$dir/c/cluster.json")
 DRYSTONE_USER=$(jq -r .user "$dir/c/cluster.json")

@@ -53,6 +53,8 @@ func TestBadInput(t *testing.T) {
 		{"token-garbage", join("dry1-nonsense"), 1, "token"},
 		{"usage", []string{"volume", "create"}, 2, "arg"},
 		{"disk-there", []string{"disk", "add", c.Nodes[0].Disks[0].Path, "--node", "node1"}, 1, "already"},
+		{"disk-no-room", []string{"disk", "add", filepath.Join(c.dir, "huge"), "--node", "node1", "--size", "512T"}, 1, "no room"},
+		{"disk-sparse-no-size", []string{"disk", "add", filepath.Join(c.dir, "huge"), "--node", "node1", "--sparse"}, 1, "size"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			r := c.run(tc.args...)
@@ -64,6 +66,9 @@ func TestBadInput(t *testing.T) {
 				t.Errorf("not a sentence for a person: %s", said)
 			}
 		})
+	}
+	if left, err := filepath.Glob(filepath.Join(c.dir, "huge*")); err != nil || len(left) > 0 {
+		t.Errorf("a disk that was refused left %v, %v", left, err)
 	}
 	if after := snapshot(c); after != before {
 		t.Errorf("something changed:\n%s\nbefore:\n%s", after, before)
@@ -80,5 +85,18 @@ func tokenID(token string) string {
 
 // snapshot is what a person sees of the cluster that bad input could change.
 func snapshot(c *cluster) string {
-	return c.must("volume", "list", "--json") + c.must("vm", "list", "--json") + c.must("image", "list", "--json")
+	return c.must("volume", "list", "--json") + c.must("vm", "list", "--json") + c.must("image", "list", "--json") +
+		strings.Join(diskIDs(c), " ")
+}
+
+// diskIDs lists the disks of the pool; how full they are may change by itself.
+func diskIDs(c *cluster) (ids []string) {
+	for _, d := range get[struct {
+		Items []struct {
+			ID string `json:"id"`
+		} `json:"items"`
+	}](c, "disk", "list").Items {
+		ids = append(ids, d.ID)
+	}
+	return ids
 }

@@ -76,7 +76,7 @@ func up(t *testing.T, extra ...string) *cluster {
 		}
 	})
 	base := fmt.Sprintf("127.0.%d", 10+bases.Add(1))
-	args := []string{"dev", "up", "--nodes", "3", "--dir", c.dir, "--disks", "2", "--disk-size", "4G", "--base", base, "--accel", "tcg"}
+	args := []string{"dev", "up", "--nodes", "3", "--dir", c.dir, "--disks", "2", "--disk-size", "2G", "--base", base, "--accel", "tcg"}
 	c.must(append(args, extra...)...)
 	c.load()
 	return c

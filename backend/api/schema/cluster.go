@@ -118,8 +118,9 @@ type Disk struct {
 
 // A DiskSpec asks for a disk to be made part of the pool.
 type DiskSpec struct {
-	Path string      `json:"path" minLength:"1" maxLength:"4096" doc:"absolute path on the node"`
-	Size model.Bytes `json:"size_bytes,omitempty" minimum:"0" doc:"of a file to create; absent for what exists"`
+	Path   string      `json:"path" minLength:"1" maxLength:"4096" doc:"absolute path on the node"`
+	Size   model.Bytes `json:"size_bytes,omitempty" minimum:"0" doc:"of a file to create; absent for what exists"`
+	Sparse bool        `json:"sparse,omitempty" doc:"does not reserve the space of the file to create: for trials; without room for a write the disk fails"`
 }
 
 // A Token lets nodes join; its secret was shown once.

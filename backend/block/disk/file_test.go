@@ -14,6 +14,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"drystone.example/drystone/backend/block/disk"
 	"drystone.example/drystone/backend/model"
 )
@@ -219,6 +221,69 @@ func TestOpenRefuses(t *testing.T) {
 				t.Errorf("got %q: %v; want %q: … %s …", model.CodeOf(err), err, c.code, c.says)
 			}
 		})
+	}
+}
+
+// A disk's file has its space from the beginning and keeps it when pages are freed;
+// a sparse one takes its own as it is written.
+func TestSpaceOfTheFile(t *testing.T) {
+	for _, sparse := range []bool{false, true} {
+		path := filepath.Join(t.TempDir(), "d")
+		o := disk.FormatOptions{Cluster: cluster, Size: fileSize, Journal: fileJournal, Sparse: sparse}
+		if _, err := disk.Format(t.Context(), path, o); err != nil {
+			t.Fatal(err)
+		}
+		if has := occupied(t, path); has < fileRaw/2 || sparse == (has >= fileSize) {
+			t.Errorf("sparse %v: a new file of %d bytes has room for %d", sparse, fileSize, has)
+		}
+		d := openPath(t, path)
+		promise(t, d)
+		for i, op := range []*disk.Op{
+			writeOp(1, 1, 0, 0, 256, 1),
+			{Kind: disk.Discard, Volume: 1, Generation: 1, Number: 2, Prev: 1, Count: 256},
+		} {
+			if err := apply(d, op); err != nil {
+				t.Fatalf("op %d: %v", i, err)
+			}
+		}
+		if err := d.Checkpoint(); err != nil {
+			t.Fatal(err)
+		}
+		closed(t, d)
+		if has := occupied(t, path); sparse == (has >= fileSize) {
+			t.Errorf("sparse %v: after a discard a file of %d bytes has room for %d", sparse, fileSize, has)
+		}
+	}
+}
+
+// occupied is what a file takes from its file system.
+func occupied(t *testing.T, path string) int64 {
+	t.Helper()
+	var s unix.Stat_t
+	if err := unix.Stat(path, &s); err != nil {
+		t.Fatal(err)
+	}
+	return s.Blocks * 512
+}
+
+// A disk the file system has no room for is refused before anything of that room is
+// taken, and a disk that cannot be made leaves no file.
+func TestNoRoomForTheFile(t *testing.T) {
+	for name, c := range map[string]struct {
+		o    disk.FormatOptions
+		code model.Code
+	}{
+		"no room":   {disk.FormatOptions{Cluster: cluster, Size: 8 << 50}, model.NoSpace},
+		"too small": {disk.FormatOptions{Cluster: cluster, Size: 8 << 20, Sparse: true}, model.Invalid},
+	} {
+		dir := t.TempDir()
+		_, err := disk.Format(t.Context(), filepath.Join(dir, "d"), c.o)
+		if model.CodeOf(err) != c.code {
+			t.Errorf("%s: %v, want %q", name, err, c.code)
+		}
+		if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+			t.Errorf("%s: left behind: %v, %v", name, left, err)
+		}
 	}
 }
 

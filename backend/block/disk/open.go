@@ -27,24 +27,55 @@ type FormatOptions struct {
 	Disk    model.DiskID // zero: one is drawn
 	Size    model.Bytes  // of the file to be made; zero: path exists and is taken as large as it is
 	Journal model.Bytes  // of the journal; zero: a 64th of the disk, 64 MiB to 1 GiB
+
+	// Sparse leaves the space of a file to be made with the file system until it is
+	// written. When that has none left, the write fails, and the disk with it. A file
+	// made without it has its space for ever: what is freed stays with the file.
+	Sparse bool
 }
 
 // mapSuffix makes the name of the map's directory from the disk's.
 const mapSuffix = ".map"
 
 // Format makes a disk of the file or block device at path and a map beside it,
-// in path+".map". It refuses a path that is a disk already. What an interrupted
-// Format left is no disk, and may be formatted again.
+// in path+".map". It refuses a path that is a disk already. A file it made is
+// removed when it fails. What an interrupted Format left is no disk, and may be
+// formatted again.
 func Format(ctx context.Context, path string, o FormatOptions) (model.DiskID, error) {
-	flags := 0
-	if o.Size > 0 {
-		flags = os.O_CREATE
-	}
-	f, err := openFile(path, flags)
+	f, made, err := openToFormat(path, o.Size > 0)
 	if err != nil {
 		return 0, err
 	}
-	m, err := fileMedium(f, path, o.Size)
+	id, err := formatFile(ctx, f, path, o)
+	if err != nil && made {
+		err = errors.Join(err, os.Remove(path), os.RemoveAll(path+mapSuffix))
+	}
+	if err != nil {
+		return 0, err
+	}
+	return id, syncDir(filepath.Dir(path))
+}
+
+// openToFormat opens what shall be a disk, or makes it.
+func openToFormat(path string, create bool) (f *os.File, made bool, err error) {
+	if create {
+		f, err = openFile(path, os.O_CREATE|os.O_EXCL)
+		if err == nil || !errors.Is(err, fs.ErrExist) {
+			return f, err == nil, err
+		}
+	}
+	f, err = openFile(path, 0)
+	return f, false, err
+}
+
+// formatFile formats an open file and closes it.
+func formatFile(ctx context.Context, f *os.File, path string, o FormatOptions) (model.DiskID, error) {
+	if o.Size > 0 {
+		if err := grow(f, o.Size, o.Sparse); err != nil {
+			return 0, errors.Join(err, f.Close())
+		}
+	}
+	m, err := fileMedium(f, path)
 	if err != nil {
 		return 0, errors.Join(err, f.Close())
 	}
@@ -55,7 +86,46 @@ func Format(ctx context.Context, path string, o FormatOptions) (model.DiskID, er
 	if err := m.Area.Close(); err != nil {
 		return 0, fmt.Errorf("close: %w", err)
 	}
-	return id, syncDir(filepath.Dir(path))
+	return id, nil
+}
+
+// grow makes a file at least as large as size. The file system's room is looked at
+// first: a reservation that fails half way would take all of it from others.
+func grow(f *os.File, size model.Bytes, sparse bool) error {
+	info, err := f.Stat()
+	if err != nil {
+		return fmt.Errorf("size of disk: %w", err)
+	}
+	if !info.Mode().IsRegular() || model.Bytes(info.Size()) >= size {
+		return nil
+	}
+	if sparse {
+		err = f.Truncate(int64(size))
+	} else if err = roomFor(f, size-model.Bytes(info.Size())); err == nil {
+		err = unix.Fallocate(int(f.Fd()), 0, 0, int64(size))
+	}
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, unix.ENOSPC):
+		return model.Errorf(model.NoSpace, "no room for a disk of %d bytes: %w", size, err)
+	case errors.Is(err, unix.EFBIG):
+		return model.Errorf(model.Invalid, "the file system has no files of %d bytes: %w", size, err)
+	default:
+		return fmt.Errorf("make room for disk: %w", err)
+	}
+}
+
+// roomFor returns ENOSPC if the file system has less than that free.
+func roomFor(f *os.File, size model.Bytes) error {
+	var s unix.Statfs_t
+	if err := unix.Fstatfs(int(f.Fd()), &s); err != nil {
+		return fmt.Errorf("free space: %w", err)
+	}
+	if uint64(size) > s.Bavail*uint64(s.Bsize) {
+		return unix.ENOSPC
+	}
+	return nil
 }
 
 // Open opens the disk at path, replays its journal and checks that it belongs to
@@ -65,7 +135,7 @@ func Open(ctx context.Context, path string, o Options) (*Disk, error) {
 	if err != nil {
 		return nil, err
 	}
-	m, err := fileMedium(f, path, 0)
+	m, err := fileMedium(f, path)
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
@@ -88,21 +158,11 @@ func openFile(path string, flags int) (*os.File, error) {
 	return f, nil
 }
 
-// fileMedium is the medium of a disk in a file, made as large as size if that is
-// not zero.
-func fileMedium(f *os.File, path string, size model.Bytes) (Medium, error) {
+// fileMedium is the medium of a disk in a file or on a block device.
+func fileMedium(f *os.File, path string) (Medium, error) {
 	have, err := f.Seek(0, 2) // also right for a block device
 	if err != nil {
 		return Medium{}, fmt.Errorf("size of disk: %w", err)
-	}
-	if size > 0 && model.Bytes(have) < size {
-		if err := unix.Fallocate(int(f.Fd()), 0, 0, int64(size)); err != nil {
-			if errors.Is(err, unix.ENOSPC) {
-				return Medium{}, model.Errorf(model.NoSpace, "no room for a disk of %d bytes", size)
-			}
-			return Medium{}, fmt.Errorf("allocate disk: %w", err)
-		}
-		have = int64(size)
 	}
 	area, err := uring.Open(f, uring.Options{})
 	if err != nil {

@@ -119,7 +119,7 @@ func TestStorageCommands(t *testing.T) {
 	has(t, c.ok(t, "volume", "delete", "data"), "volume data is deleted")
 	has(t, c.ok(t, "pool", "show"), "16 GiB", "2 of 2 online")
 	has(t, c.ok(t, "disk", "list"), "CHECKSUM-ERRORS", "n2", "/d/2")
-	has(t, c.ok(t, "disk", "add", "/d/3", "--size", "1G", "--node", "n2"), "is part of the pool")
+	has(t, c.ok(t, "disk", "add", "/d/3", "--size", "1G", "--sparse", "--node", "n2"), "is part of the pool")
 }
 
 func TestMachineCommands(t *testing.T) {

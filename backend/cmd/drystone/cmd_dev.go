@@ -54,6 +54,7 @@ func newDevUp(a *app) *cobra.Command {
 	f.IntVar(&o.Nodes, "nodes", o.Nodes, "how many nodes")
 	f.IntVar(&o.Disks, "disks", o.Disks, "how many disks each")
 	f.StringVar(&size, "disk-size", size, "size of each disk")
+	f.BoolVar(&o.Reserve, "reserve", false, "reserve the disks' space")
 	f.StringVar(&o.Base, "base", o.Base, "first three bytes of the nodes' loopback addresses")
 	f.StringVar((*string)(&o.Accelerator), "accel", string(o.Accelerator), "what runs the guests: auto, kvm or tcg")
 	f.BoolVar(&o.StorageOnly, "storage-only", false, "without guests, though libvirt be installed")

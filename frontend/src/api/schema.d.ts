@@ -803,6 +803,8 @@ export interface components {
              * @description of a file to create; absent for what exists
              */
             size_bytes?: number;
+            /** @description does not reserve the space of the file to create: for trials; without room for a write the disk fails */
+            sparse?: boolean;
         };
         EventFrame: {
             /** @enum {string} */
