@@ -18,7 +18,16 @@ export default defineConfig({
   },
   server: {
     host: '127.0.0.1',
-    proxy: { '/api': { target: backend, ws: true, secure: false, changeOrigin: true } },
+    proxy: {
+      '/api': {
+        target: backend,
+        ws: true,
+        secure: false,
+        changeOrigin: true,
+        // A node accepts a websocket only from a page of its own.
+        headers: { origin: backend },
+      },
+    },
   },
   test: {
     environment: 'happy-dom',
