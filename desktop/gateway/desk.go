@@ -216,8 +216,13 @@ func (g *Gateway) add(w http.ResponseWriter, r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	u := newUpstream(pin, []string{address})
 	id := meta.ClusterID
+	// Who claims to be a cluster that is known does not take its place.
+	if known, err := g.store.Get(ctx, id); err == nil && known.Pin != pin {
+		return nil, model.Errorf(model.Conflict,
+			"this app knows cluster %s by another CA; remove it here first if its CA was replaced", known.Name)
+	}
+	u := newUpstream(pin, []string{address})
 	result, err := g.startSession(ctx, id, u, schema.Login{User: in.User, Password: in.Password})
 	if err != nil {
 		u.close()
@@ -228,9 +233,11 @@ func (g *Gateway) add(w http.ResponseWriter, r *http.Request) (any, error) {
 		Pin: pin, Endpoints: []string{address}, Added: time.Now(),
 	}
 	if err := g.store.Put(ctx, c); err != nil {
+		g.endSession(ctx, id, u)
+		u.close()
 		return nil, err
 	}
-	g.drop(id) // a cluster that is added again may have another CA
+	g.drop(id) // if it is added again, by what is known now
 	u = g.adopt(id, u)
 	if err := g.discover(ctx, id, u); err != nil {
 		g.log.Warn("other nodes not found", "cluster", id.String(), "err", err)

@@ -79,10 +79,7 @@ func forward(w http.ResponseWriter, r *http.Request, u *upstream, path string) {
 			p.Out.URL.Path = path
 			p.Out.URL.RawPath = ""
 			p.Out.Host = ""
-			p.Out.Header.Del("Origin")
-			p.Out.Header.Del("Referer")
-			p.Out.Header.Del("Cookie")
-			p.Out.Header.Del("Authorization")
+			withoutPage(p.Out.Header)
 			if token := u.session().Reveal(); token != "" {
 				p.Out.Header.Set("Authorization", "Bearer "+token)
 			}
@@ -102,6 +99,20 @@ func forward(w http.ResponseWriter, r *http.Request, u *upstream, path string) {
 		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) { refuseUpstream(w, err) },
 	}
 	proxy.ServeHTTP(w, r)
+}
+
+// withoutPage removes what a request says of the page it comes from. The guard has
+// judged that page; a node would refuse it as another site's, and gets neither the
+// launch token nor a cookie.
+func withoutPage(h http.Header) {
+	for _, name := range []string{"Origin", "Referer", "Cookie", "Authorization"} {
+		h.Del(name)
+	}
+	for name := range h {
+		if strings.HasPrefix(name, "Sec-Fetch-") {
+			h.Del(name)
+		}
+	}
 }
 
 // refuseUpstream answers when no node did.
