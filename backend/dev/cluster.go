@@ -62,6 +62,7 @@ func (n Node) process() proc.ID { return proc.ID{PID: n.PID, Start: n.PIDStart} 
 // Options say what cluster to start.
 type Options struct {
 	Dir         string
+	Name        string // of the cluster
 	Nodes       int
 	Disks       int         // of each node
 	DiskSize    model.Bytes // of each disk
@@ -75,7 +76,7 @@ type Options struct {
 // Default returns the options of a cluster nobody said anything about.
 func Default() Options {
 	return Options{
-		Nodes: 3, Disks: 2, DiskSize: 8 << 30, Base: "127.0.1", Accelerator: virt.Auto,
+		Name: "dev", Nodes: 3, Disks: 2, DiskSize: 8 << 30, Base: "127.0.1", Accelerator: virt.Auto,
 		Say: func(string, ...any) {},
 	}
 }
@@ -94,6 +95,7 @@ func (o Options) Validate() error {
 	check(o.DiskSize >= 1<<30, "a disk has at least 1 GiB, not %d bytes", o.DiskSize)
 	base, err := netip.ParseAddr(o.Base + ".1")
 	check(err == nil && base.IsLoopback(), "the base %q is not the first three bytes of a loopback address", o.Base)
+	errs = append(errs, model.ValidateName("cluster", o.Name))
 	return errors.Join(errs...)
 }
 
@@ -229,7 +231,7 @@ func hostUUID(address string) string {
 func (c *Cluster) begin(ctx context.Context, o Options, locals []node.Local) error {
 	o.Say("setting %s up as the first node", locals[0].Name)
 	born, err := node.Init(ctx, node.Birth{
-		Local: locals[0], ClusterName: "dev", User: c.User, Password: model.NewSecret(c.Password),
+		Local: locals[0], ClusterName: o.Name, User: c.User, Password: model.NewSecret(c.Password),
 	})
 	if err != nil {
 		return fmt.Errorf("set first node up: %w", err)

@@ -51,6 +51,7 @@ func newDevUp(a *app) *cobra.Command {
 		},
 	}
 	f := c.Flags()
+	f.StringVar(&o.Name, "name", o.Name, "name of the cluster")
 	f.IntVar(&o.Nodes, "nodes", o.Nodes, "how many nodes")
 	f.IntVar(&o.Disks, "disks", o.Disks, "how many disks each")
 	f.StringVar(&size, "disk-size", size, "size of each disk")
