@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"maps"
@@ -8,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"drystone.example/drystone/backend/block/disk"
 	"drystone.example/drystone/backend/block/volume"
 	"drystone.example/drystone/backend/meta/state"
 	"drystone.example/drystone/backend/model"
@@ -29,7 +31,7 @@ type Usage struct {
 	Hypervisor bool                           `json:"hypervisor"`
 	Accel      string                         `json:"accel,omitempty"`
 	Disks      []model.DiskUsage              `json:"disks"`
-	Volumes    map[model.VolumeID]model.Bytes `json:"volumes"` // on this node's disks
+	Volumes    map[model.VolumeID]model.Bytes `json:"volumes"` // see volumeBytes
 	Holds      map[model.VolumeID]HoldStatus  `json:"holds"`
 	Tasks      []Task                         `json:"tasks"`
 }
@@ -101,7 +103,7 @@ func (a *Agent) PlacementDisks(ctx context.Context) []placement.Disk {
 // that is more than two seconds ago; one that does not answer within a second
 // keeps what it said.
 func (a *Agent) Usage(ctx context.Context) map[model.NodeID]Usage {
-	a.usage.put(a.cfg.Self, a.own())
+	a.usage.put(a.cfg.Self, a.own(ctx))
 	if a.usage.due(time.Now()) {
 		ctx, cancel := context.WithTimeout(ctx, time.Second)
 		defer cancel()
@@ -122,16 +124,16 @@ func (a *Agent) Usage(ctx context.Context) map[model.NodeID]Usage {
 	return a.usage.all()
 }
 
-func (a *Agent) handleUsage(context.Context, model.NodeID, json.RawMessage) (any, error) {
-	return a.own(), nil
+func (a *Agent) handleUsage(ctx context.Context, _ model.NodeID, _ json.RawMessage) (any, error) {
+	return a.own(ctx), nil
 }
 
 // own is what this node says of itself now.
-func (a *Agent) own() Usage {
+func (a *Agent) own(ctx context.Context) Usage {
 	out := Usage{
 		Version: model.Version, CPUs: a.cfg.CPUs, Memory: a.cfg.Memory,
 		Hypervisor: a.guests != nil && a.guests.ready(), Tasks: a.Tasks.List(),
-		Volumes: map[model.VolumeID]model.Bytes{}, Holds: map[model.VolumeID]HoldStatus{},
+		Volumes: a.volumeBytes(ctx), Holds: map[model.VolumeID]HoldStatus{},
 	}
 	if a.guests != nil {
 		out.Accel = string(a.guests.hypervisor.Accelerator())
@@ -149,4 +151,43 @@ func (a *Agent) own() Usage {
 		out.Holds[h.id] = status
 	}
 	return out
+}
+
+// volumeBytes is this node's part of what each volume takes, one copy counted: a
+// column is counted by the node of its first active member, of those that are up.
+// What the nodes that are up say adds up to the volume.
+func (a *Agent) volumeBytes(ctx context.Context) map[model.VolumeID]model.Bytes {
+	view := a.cfg.Meta.Local()
+	up := func(id model.DiskID) bool {
+		rec, err := view.Disk(id)
+		return err == nil && (rec.Node == a.cfg.Self || a.cfg.Up(rec.Node))
+	}
+	out := map[model.VolumeID]model.Bytes{}
+	for _, d := range a.disks.all() {
+		held, err := d.Held(ctx)
+		if err != nil {
+			continue // it has failed; others are active in its stead
+		}
+		slices.SortFunc(held, func(a, b disk.Held) int { return cmp.Compare(a.Volume, b.Volume) })
+		var rec model.Volume
+		for _, h := range held {
+			if rec.ID != h.Volume {
+				if rec, err = view.Volume(h.Volume); err != nil {
+					continue // deleted
+				}
+			}
+			if int(h.Column) < len(rec.Columns) && counts(rec.Columns[h.Column], d.ID(), up) {
+				out[h.Volume] += h.Bytes
+			}
+		}
+	}
+	return out
+}
+
+// counts reports whether a disk is the one of its column that is counted.
+func counts(c model.Column, id model.DiskID, up func(model.DiskID) bool) bool {
+	i := slices.IndexFunc(c.Members, func(m model.Member) bool {
+		return m.State == model.Active && up(m.Disk)
+	})
+	return i >= 0 && c.Members[i].Disk == id
 }

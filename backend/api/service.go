@@ -156,6 +156,6 @@ type NodeReport struct {
 
 // A VolumeReport is what the members of a volume and its holder say.
 type VolumeReport struct {
-	Used model.Bytes  // on the disks, all copies
+	Used model.Bytes  // on the disks, one copy counted
 	Fill *schema.Fill // while members are joining
 }

@@ -40,17 +40,14 @@ func (s service) Disks(ctx context.Context) map[model.DiskID]model.DiskUsage {
 
 func (s service) Volumes(ctx context.Context) map[model.VolumeID]api.VolumeReport {
 	out := map[model.VolumeID]api.VolumeReport{}
-	usage := s.n.agent.Usage(ctx)
-	for _, u := range usage {
+	for node, u := range s.n.agent.Usage(ctx) {
+		if node != s.n.cfg.Node && !s.n.up(node) {
+			continue // what a lost node said last is not how it is
+		}
 		for id, n := range u.Volumes {
 			r := out[id]
 			r.Used += n
 			out[id] = r
-		}
-	}
-	for node, u := range usage {
-		if node != s.n.cfg.Node && !s.n.up(node) {
-			continue // what a lost holder said last is not how it is
 		}
 		for id, h := range u.Holds {
 			if h.Fill != (volume.Fill{}) {

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -29,7 +30,7 @@ func fio(t *testing.T, uri, size string) *fioRun {
 	f := &fioRun{t: t, done: make(chan error, 1)}
 	f.cmd = exec.Command("fio", "--name=verify", "--ioengine=nbd", "--uri="+uri, "--rw=randwrite",
 		"--bsrange=4k-64k", "--iodepth=16", "--size="+size, "--loops=2", "--verify=crc32c", "--verify_fatal=1",
-		"--do_verify=1", "--randrepeat=0", "--output-format=json")
+		"--do_verify=1", "--randrepeat=0", "--verify_state_save=0", "--output-format=json")
 	f.cmd.Stdout, f.cmd.Stderr = &f.out, &f.errs
 	if err := f.cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -84,15 +85,18 @@ func (f *fioRun) wait() time.Duration {
 	return time.Duration(max(job.Write.Lat.Max, job.Read.Lat.Max))
 }
 
+// loadSize is how much fio writes, all of it.
+const loadSize = 768 << 20
+
 // With fio writing and verifying, a node that does not serve the export dies and
 // comes back, then the other one: no error, no long stall, and all members are
-// active again each time.
+// active again each time, and what the volume takes is what was written.
 func TestNodesDieUnderLoad(t *testing.T) {
 	c := up(t)
 	c.must("volume", "create", "load", "2G")
 	e := c.export("load", "node1")
 	for _, victim := range []string{"node2", "node3"} {
-		f := fio(t, e.uri, "768M")
+		f := fio(t, e.uri, strconv.Itoa(loadSize))
 		time.Sleep(4 * time.Second)
 		c.kill(victim)
 		time.Sleep(8 * time.Second)
@@ -106,6 +110,7 @@ func TestNodesDieUnderLoad(t *testing.T) {
 			t.Logf("with %s killed the longest request took %v", victim, stall)
 		}
 		c.awaitWhole("load")
+		c.awaitUsed("load", loadSize)
 	}
 	e.stop()
 	if v := get[volume](c, "volume", "show", "load"); v.Holder != "" {

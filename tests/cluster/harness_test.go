@@ -266,6 +266,17 @@ func (c *cluster) awaitWhole(name string) {
 	})
 }
 
+// awaitUsed waits until a volume is said to take so much; what the nodes say is
+// a few seconds old.
+func (c *cluster) awaitUsed(name string, want int64) {
+	c.t.Helper()
+	eventually(c.t, 20*time.Second, fmt.Sprintf("%s takes %d bytes", name, want), func() bool {
+		r := c.run("volume", "show", name, "--json")
+		var v volume
+		return r.status == 0 && json.Unmarshal([]byte(r.out), &v) == nil && v.Used == want
+	})
+}
+
 // An export is a running `volume export`.
 type export struct {
 	uri  string

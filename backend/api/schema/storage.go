@@ -22,7 +22,7 @@ type Volume struct {
 	Name             string           `json:"name"`
 	Kind             model.VolumeKind `json:"kind" enum:"disk,image"`
 	Size             model.Bytes      `json:"size_bytes"`
-	Used             model.Bytes      `json:"used_bytes"` // on the disks, all copies
+	Used             model.Bytes      `json:"used_bytes" doc:"what its data takes on the disks, in pages of 64 KiB, one copy counted"`
 	Copies           int              `json:"copies"`
 	Holder           model.NodeID     `json:"holder"`
 	HolderName       string           `json:"holder_name"`

@@ -461,13 +461,16 @@ func (d *Disk) installVersion(r *record, buf *iobuf.Buffer) {
 	was := noPlace
 	if ok {
 		was = vs[at].place
+		if change := r.ver.occupies() - vs[at].occupies(); change != 0 {
+			d.rowOf(r.vol).count(r.column, 0, change)
+		}
 		vs[at] = r.ver
 	} else {
 		vs = append(vs, version{})
 		copy(vs[at+1:], vs[at:])
 		vs[at] = r.ver
 		l.pages[i] = vs
-		d.rowOf(r.vol).count(r.column, 1)
+		d.rowOf(r.vol).count(r.column, 1, r.ver.occupies())
 	}
 	d.pages.touch(l, i)
 	if was != noPlace && was != r.ver.place {
@@ -498,10 +501,10 @@ func (d *Disk) installGone(r *record) {
 	row := d.rowOf(r.vol)
 	mk := madeKey{r.column, r.page, r.ver.epoch}
 	if at, ok := find(l.pages[i], r.ver.epoch); ok {
-		was := l.pages[i][at].place
+		was, pages := l.pages[i][at].place, l.pages[i][at].occupies()
 		l.pages[i] = append(l.pages[i][:at], l.pages[i][at+1:]...)
 		l.gone = append(l.gone, goneVersion{i, r.ver.epoch})
-		row.count(r.column, -1)
+		row.count(r.column, -1, -pages)
 		d.pages.touch(l, i)
 		if was != noPlace {
 			d.leave(was)

@@ -200,7 +200,7 @@ func (d *Disk) changedPages(l List, to uint64, limit int) (out []changedPage, en
 	return out, to
 }
 
-// Held lists the columns the disk has versions of.
+// Held lists the columns the disk has versions of, in no order.
 func (d *Disk) Held(ctx context.Context) ([]Held, error) {
 	if err := d.enter(ctx); err != nil {
 		return nil, err
@@ -210,8 +210,11 @@ func (d *Disk) Held(ctx context.Context) ([]Held, error) {
 	defer d.mu.Unlock()
 	var out []Held
 	for vol, r := range d.rows {
-		for column := range r.columns {
-			out = append(out, Held{Volume: vol, Column: column, Promises: r.state.promises})
+		for column, h := range r.columns {
+			out = append(out, Held{
+				Volume: vol, Column: column, Promises: r.state.promises,
+				Bytes: model.Bytes(h.pages) * model.PageSize,
+			})
 		}
 	}
 	return out, nil

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"golang.org/x/sys/unix"
 
 	"drystone.example/drystone/backend/iobuf"
 	"drystone.example/drystone/backend/model"
@@ -167,6 +168,9 @@ func (d *Disk) Stats() Stats {
 func (d *Disk) fail(err error) {
 	if d.err != nil {
 		return
+	}
+	if errors.Is(err, unix.ENOSPC) { // only a sparse file hears that
+		err = model.Errorf(model.NoSpace, "the file system below the disk is full: %w", err)
 	}
 	d.err = err
 	close(d.failed)

@@ -307,8 +307,14 @@ func (m *machine) checkHeld(t *rapid.T) {
 	var want []disk.Held
 	for id, v := range m.volumes {
 		for c := range uint32(worldColumns) {
-			if len(v.list(c)) > 0 {
-				want = append(want, disk.Held{Volume: id, Column: c, Promises: v.promises})
+			if vs := v.list(c); len(vs) > 0 {
+				h := disk.Held{Volume: id, Column: c, Promises: v.promises}
+				for _, ver := range vs {
+					if ver.Mask != 0 {
+						h.Bytes += model.PageSize
+					}
+				}
+				want = append(want, h)
 			}
 		}
 	}

@@ -137,4 +137,5 @@ type Held struct {
 	Volume   model.VolumeID
 	Column   uint32
 	Promises uint64
+	Bytes    model.Bytes // of the pages it has of it in the raw area, all epochs
 }

@@ -430,7 +430,7 @@ func (d *Disk) rebuildSpace() error {
 	s := newSpace(d.super.pages)
 	claimed := make(map[place]uint32)
 	count := func(k pageKey, v *version) error {
-		d.rowOf(k.vol).count(k.column, 1)
+		d.rowOf(k.vol).count(k.column, 1, v.occupies())
 		if v.place == noPlace {
 			return nil
 		}

@@ -19,19 +19,39 @@ type row struct {
 	dirty   bool    // changed since the map has it
 	known   bool    // there was a promise, ever
 
-	columns   map[uint32]int // versions held, by column
+	columns   map[uint32]holding
 	uncertain uncertain
 }
 
 func newRow(vol model.VolumeID) *row {
-	return &row{vol: vol, columns: make(map[uint32]int)}
+	return &row{vol: vol, columns: make(map[uint32]holding)}
 }
 
-// count notes that n versions of a column came or went.
-func (r *row) count(column uint32, n int) {
-	if r.columns[column] += n; r.columns[column] == 0 {
+// A holding is how much the disk has of one column.
+type holding struct {
+	versions int
+	pages    int // versions that have a place; one that is shared counts for each
+}
+
+// count notes that a version of a column came or went, and whether it has a place;
+// n and pages are changes, of minus one to one.
+func (r *row) count(column uint32, n, pages int) {
+	h := r.columns[column]
+	h.versions += n
+	h.pages += pages
+	if h.versions == 0 {
 		delete(r.columns, column)
+		return
 	}
+	r.columns[column] = h
+}
+
+// occupies is how many places a version takes.
+func (v *version) occupies() int {
+	if v.place == noPlace {
+		return 0
+	}
+	return 1
 }
 
 // idle reports whether nothing is known or under way, so that it may be forgotten.

@@ -1151,7 +1151,10 @@ export interface components {
             size_bytes: number;
             /** @enum {string} */
             state: "healthy" | "degraded" | "unavailable";
-            /** Format: int64 */
+            /**
+             * Format: int64
+             * @description what its data takes on the disks, in pages of 64 KiB, one copy counted
+             */
             used_bytes: number;
         };
         VolumeChange: {
