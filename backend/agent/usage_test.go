@@ -10,8 +10,10 @@ import (
 // everything.
 func TestColumnIsCountedOnce(t *testing.T) {
 	column := model.Column{Members: []model.Member{
-		{Disk: 1, State: model.Stale}, {Disk: 2, State: model.Active},
-		{Disk: 3, State: model.Active}, {Disk: 4, State: model.Joining},
+		{Disk: 1, State: model.Stale},
+		{Disk: 2, State: model.Active},
+		{Disk: 3, State: model.Active},
+		{Disk: 4, State: model.Joining},
 	}}
 	for name, c := range map[string]struct {
 		down []model.DiskID

@@ -133,7 +133,7 @@ func latched(t *testing.T, d *disk.Disk, err, why error) {
 	case <-time.After(10 * time.Second):
 		t.Fatalf("a request failed and the disk goes on; the script's error is %v", err)
 	}
-	if why == unix.ENOSPC && model.CodeOf(d.Err()) != model.NoSpace {
+	if errors.Is(why, unix.ENOSPC) && model.CodeOf(d.Err()) != model.NoSpace {
 		t.Errorf("failed with %v, want no_space", d.Err())
 	}
 	if !errors.Is(d.Err(), why) {
