@@ -98,7 +98,7 @@ func (n *node) build(ctx context.Context) (err error) {
 	if err := n.buildGossip(); err != nil {
 		return err
 	}
-	n.blocks = server.New(server.Config{})
+	n.blocks = server.New(server.Config{MayHold: n.mayHold})
 	n.wire.Serve(server.Proto, n.blocks.Serve)
 	n.remotes = server.NewClient(n.wire)
 	if err := n.buildAgent(ctx); err != nil {
