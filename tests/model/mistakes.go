@@ -1,0 +1,87 @@
+package model
+
+// A Mistake is one rule left out.
+type Mistake int
+
+// The rules that can be left out. Each is looked for where it is used.
+const (
+	None Mistake = iota
+
+	// Of writes, members and the takeover.
+	AckEarly
+	NoFence
+	ServeEarly
+	FillOverwrites
+	NoBarrier
+	DeltaOneSided
+	CutoffHigh
+	JoinWithoutPrepare
+	Unordered
+	FillNewer
+	FillNewerAlways
+	JoiningCutoff
+	TakeoverCutoff
+	RollMark
+	FillContinues
+	ForgetEarly
+	ForgetAbove
+	CutInFlight
+	CopiesUnlisted
+	PromoteStale
+
+	// Of a holder with an outdated view.
+	NoSwap
+	AnswerAssumed
+	AcquireEarly
+	AnswerUnleased
+	LeaseBlind
+
+	// Of the journal.
+	AnswerUnsynced
+	PromiseUnsynced
+	ReplayNoPromise
+	TornBatch
+	TailEarly
+	PlaceUnsynced
+	UncertainDropped
+
+	mistakes
+)
+
+var mistakeName = [mistakes]string{
+	None:               "none",
+	AckEarly:           "acknowledge before the drop is committed",
+	NoFence:            "no generation check when a message is applied",
+	ServeEarly:         "serve before the takeover has copied",
+	FillOverwrites:     "fill overwrites newer",
+	NoBarrier:          "fill begins while older writes are open",
+	DeltaOneSided:      "delta ignores the returning side",
+	CutoffHigh:         "cutoff above the watermark",
+	JoinWithoutPrepare: "skip the promise of a joining member",
+	Unordered:          "messages applied in any order",
+	FillNewer:          "a new member is filled only where newer",
+	FillNewerAlways:    "delta only where newer",
+	JoiningCutoff:      "a joining member is dropped at the watermark",
+	TakeoverCutoff:     "a takeover drops at its own generation",
+	RollMark:           "roll forward carries the new watermark",
+	FillContinues:      "fill goes on across a takeover",
+	ForgetEarly:        "a tombstone is forgotten while a member is stale",
+	ForgetAbove:        "a tombstone is forgotten above an older epoch",
+	CutInFlight:        "a snapshot is cut with writes in flight",
+	CopiesUnlisted:     "a copy is not listed by the next promise",
+	PromoteStale:       "a stale member is promoted",
+
+	NoSwap:         "raft takes a proposal without comparing",
+	AnswerAssumed:  "a holder takes an unanswered proposal for granted",
+	AcquireEarly:   "the volume is taken while the lease holds",
+	AnswerUnleased: "a holder answers without its lease",
+	LeaseBlind:     "a renewed lease is trusted without a look at the record",
+
+	AnswerUnsynced:   "a disk answers before the batch is durable",
+	PromiseUnsynced:  "a disk promises before the batch is durable",
+	ReplayNoPromise:  "replay ignores the promise",
+	TornBatch:        "replay takes a part of a torn batch",
+	TailEarly:        "the tail moves before the map is flushed",
+	PlaceUnsynced:    "the tail moves before the blocks are in place",
+	UncertainDropped: "a checkpoint drops what is uncertain",
+}

@@ -1,0 +1,138 @@
+package model
+
+import (
+	"flag"
+	"math/rand/v2"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+)
+
+var (
+	nightly = flag.Bool("model.large", false, "explore the large bounds too")
+	limit   = flag.Int("model.limit", 5_000_000, "states at most of a large bound")
+	walks   = flag.Int("model.walks", 1000, "random walks")
+)
+
+// Every state within the bounds keeps every invariant. The small bounds are
+// explored whole; the large ones as far as the limit goes.
+func TestRulesHold(t *testing.T) {
+	for _, b := range small {
+		t.Run(b.Name, func(t *testing.T) {
+			if x := explore(t, Model{Bound: b}, 2_000_000); !x.Whole {
+				t.Errorf("more than %d states: a small bound has become large", x.Count)
+			}
+		})
+	}
+	if !*nightly {
+		return
+	}
+	for _, b := range large {
+		t.Run(b.Name, func(t *testing.T) { explore(t, Model{Bound: b}, *limit) })
+	}
+}
+
+func explore(t *testing.T, m Model, limit int) *Search {
+	t.Helper()
+	began := time.Now()
+	x := &Search{Model: m}
+	what := x.Run(runtime.GOMAXPROCS(0), limit)
+	t.Logf("%d states, whole: %v, %.1f s", x.Count, x.Whole, time.Since(began).Seconds())
+	if what != "" {
+		t.Errorf("%s after:\n%s", what, x.Trace())
+	}
+	return x
+}
+
+// Each rule is needed: left out, some invariant breaks, and the bound named here is
+// large enough to show it.
+func TestMistakesAreCaught(t *testing.T) {
+	where := map[Mistake]string{
+		JoiningCutoff:    "two joins",
+		ForgetEarly:      "discard",
+		ForgetAbove:      "discard",
+		CutInFlight:      "snapshot",
+		CopiesUnlisted:   "three copies",
+		FillNewer:        "substitute",
+		AnswerUnleased:   "an old holder",
+		LeaseBlind:       "an old holder",
+		AnswerUnsynced:   "power loss",
+		PromiseUnsynced:  "crash",
+		TornBatch:        "power loss",
+		ReplayNoPromise:  "crash in a checkpoint",
+		TailEarly:        "crash in a checkpoint",
+		PlaceUnsynced:    "crash in a checkpoint",
+		UncertainDropped: "crash in a checkpoint",
+	}
+	for k := None + 1; k < mistakes; k++ {
+		t.Run(mistakeName[k], func(t *testing.T) {
+			name := where[k]
+			if name == "" {
+				name = "three writes"
+			}
+			x := &Search{Model: Model{Bound: bound(t, name), Mistake: k}}
+			what := x.Run(runtime.GOMAXPROCS(0), 2_000_000)
+			if what == "" {
+				t.Fatalf("not caught in the %d states of %q", x.Count, name)
+			}
+			if n := strings.Count(x.Trace(), "\n"); n < 2 {
+				t.Errorf("the trace to %q has %d steps", what, n)
+			}
+			t.Logf("%q, %d states: %s", name, x.Count, what)
+		})
+	}
+}
+
+func bound(t *testing.T, name string) Bound {
+	t.Helper()
+	for _, b := range small {
+		if b.Name == name {
+			return b
+		}
+	}
+	t.Fatalf("there is no bound %q", name)
+	return Bound{}
+}
+
+// Random walks go where no exploration comes: all of it together, several reigns
+// long. Each walk ends without faults, and the volume must recover. All steps
+// there are must have been taken, or the model says less than it seems to.
+func TestRandomWalks(t *testing.T) {
+	first := uint64(1)
+	if *nightly {
+		first = rand.Uint64()
+	}
+	taken := map[string]int{}
+	total := 0
+	m := Model{Bound: wide}
+	for n := range *walks {
+		seed := first + uint64(n)
+		what, path := m.Walk(rand.New(rand.NewPCG(seed, 1)), 300)
+		for _, s := range path {
+			taken[s.Name]++
+		}
+		if total += len(path); what != "" {
+			t.Fatalf("walk with seed %d: %s after:\n%s", seed, what, listing(path))
+		}
+	}
+	t.Logf("%d walks from seed %d, %d steps", *walks, first, total)
+	for _, name := range []string{
+		"acquire", "holder is gone", "lease runs out", "lease is renewed", "give up waiting for raft",
+		"raft decides", "hear raft", "ask for a promise", "promise (disk)", "roll forward", "serve",
+		"write", "complete", "read", "mark", "cut snapshot", "forget a tombstone",
+		"propose to drop (", "propose to drop with a substitute", "propose to join", "fill",
+		"propose active", "arrive", "sync batch", "crash and replay",
+		"checkpoint begins", "checkpoint has synced", "checkpoint has flushed", "checkpoint moves",
+	} {
+		found := 0
+		for step, n := range taken {
+			if strings.HasPrefix(step, name) {
+				found += n
+			}
+		}
+		if found == 0 {
+			t.Errorf("no walk has taken the step %q", name)
+		}
+	}
+}
