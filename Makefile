@@ -69,5 +69,6 @@ demo-down: ## stop the demo and remove it
 	@tests/demo/down.sh $(DEMO_DIR)
 
 .PHONY: nightly
-nightly: build ## the long runs: 500 seeds
+nightly: build ## the long runs: 500 seeds, the model's large bounds
+	go test -count=1 -v -timeout 2h ./tests/model -model.large -model.walks=100000
 	go test -count=1 -timeout 3h ./backend/block/volume -sim.seeds=500

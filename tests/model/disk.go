@@ -334,7 +334,10 @@ func (m *Model) crash(s *State, d int, out emit) {
 				disk.tear()
 			}
 			m.replay(disk)
-			out(Step{Name: "crash and replay (disk, batch survives, part)", A: uint8(d), B: whole, C: uint8(some), Optional: true}, &t)
+			out(Step{
+				Name: "crash and replay (disk, batch survives, part)",
+				A:    uint8(d), B: whole, C: uint8(some), Optional: true,
+			}, &t)
 		}
 	}
 }
