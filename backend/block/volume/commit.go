@@ -152,6 +152,7 @@ func (v *Volume) plan(now time.Time) *proposal {
 		v.unlock()
 		return p
 	}
+	v.filledBy = time.Time{}
 	spared := v.needed()
 	v.unproven(p, spared, now)
 	for c := range v.columns {

@@ -18,6 +18,9 @@ const (
 	listMax     = 2048
 	barrierPoll = 10 * time.Millisecond
 	careful     = 5 * time.Second // how often to look again for something to fill
+	// gatherTime is how long a filled member waits for others, to become active with
+	// them by one commit: one that has little to be filled with takes milliseconds.
+	gatherTime = 250 * time.Millisecond
 )
 
 // A fill is how far a joining member has come. Its fields are guarded by
@@ -88,6 +91,7 @@ func (v *Volume) fillAll(ctx context.Context) {
 	for ctx.Err() == nil {
 		f, wait := v.nextFill(time.Now())
 		if f == nil {
+			v.filledAll()
 			v.forgetTombs(ctx)
 			var timer <-chan time.Time
 			if wait > 0 {
@@ -107,6 +111,13 @@ func (v *Volume) fillAll(ctx context.Context) {
 			v.mu.Unlock()
 		}
 	}
+}
+
+// filledAll proposes what was filled, for nothing more will be soon.
+func (v *Volume) filledAll() {
+	v.mu.Lock()
+	v.change = v.change || !v.filledBy.IsZero()
+	v.unlock()
 }
 
 // nextFill picks the member to fill: of the column with the fewest active ones,
@@ -196,7 +207,10 @@ func (v *Volume) walk(ctx context.Context, f *fill) error {
 		}
 		v.mu.Lock()
 		if f.moveTo(to); done && v.alive(f) {
-			f.finished, f.ahead, v.change = true, nil, true
+			f.finished, f.ahead = true, nil
+			if v.filledBy.IsZero() {
+				v.filledBy, v.wake = time.Now().Add(gatherTime), true
+			}
 		}
 		v.unlock()
 		if done {

@@ -82,6 +82,11 @@ func (v *Volume) tick(now time.Time) time.Duration {
 			soon(watchEvery)
 		}
 	}
+	if wait := v.filledBy.Sub(now); !v.filledBy.IsZero() && wait > 0 {
+		soon(wait)
+	} else if !v.filledBy.IsZero() {
+		v.change = true
+	}
 	absent := v.caredFor(now)
 	if len(absent) > 0 {
 		soon(careEvery)

@@ -96,6 +96,13 @@ func (r *register) get() model.Volume {
 	return cloneRecord(r.rec)
 }
 
+// changes is how often members were changed.
+func (r *register) changes() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.times
+}
+
 func cloneRecord(rec model.Volume) model.Volume {
 	cols := make([]model.Column, len(rec.Columns))
 	for i := range cols {

@@ -69,6 +69,7 @@ type Volume struct {
 	repairing  map[pageKey]bool
 	tombs      []tomb
 	fillNext   time.Time
+	filledBy   time.Time // when finished fills are proposed at the latest; zero: there is none
 }
 
 // A heldGroup waits for room on a disk.

@@ -1,6 +1,7 @@
 package volume
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -97,6 +98,41 @@ func TestDropAndReturn(t *testing.T) {
 			return rec.Columns[0].Count(model.Active) == 2 && rec.Columns[1].Count(model.Active) == 2
 		})
 		wantRead(t, v, 0, one)
+		r.wantSame(t)
+	})
+}
+
+// All columns of a disk that comes back change together: one commit drops them, one
+// lets them join, and one or two make them active, for little was missed: what is
+// filled when the commit before ends does not wait.
+func TestColumnsChangeTogether(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		t.Helper()
+		columns := make([][]int, 32)
+		for i := range columns {
+			columns[i] = []int{i % 2, 2}
+		}
+		r := newRig(t, 3, 2, 64<<20, columns...)
+		v := r.open(t)
+		defer r.close(t, v)
+		write(t, v, 0, pattern(1<<20, 0, 1))
+		r.disks[3].setDown(model.Errorf(model.Unavailable, "connection lost"))
+		r.pool.setReach(3, Away)
+		for c := range columns {
+			write(t, v, int64(c)<<20, pattern(4096, 0, 2))
+		}
+		if n := r.record.changes(); n != 1 {
+			t.Errorf("the disk was dropped by %d commits", n)
+		}
+		r.disks[3].setDown(nil)
+		r.pool.setReach(3, Up)
+		eventually(t, "all members are active again", time.Minute, func() bool {
+			rec := r.record.get()
+			return !slices.ContainsFunc(rec.Columns, func(c model.Column) bool { return c.Count(model.Active) != 2 })
+		})
+		if n := r.record.changes(); n > 4 {
+			t.Errorf("the disk was dropped and came back by %d commits, want at most 4", n)
+		}
 		r.wantSame(t)
 	})
 }
