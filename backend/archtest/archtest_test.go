@@ -27,11 +27,12 @@ var allowed = map[string]string{
 	"model": "",
 	"must":  "",
 	"iobuf": "must",
+	"sock":  "",
 	// level 1
 	"pki":          "model must",
 	"uring":        "must iobuf",
 	"vhost":        "unixsock model must iobuf",
-	"nbd":          "unixsock model must iobuf",
+	"nbd":          "sock unixsock model must iobuf",
 	"proc":         "model",
 	"unixsock":     "model",
 	"virt":         "proc model must",
@@ -41,7 +42,7 @@ var allowed = map[string]string{
 	"api/schema":   "model",
 	"block/layout": "model must",
 	// level 2
-	"wire":         "model must pki",
+	"wire":         "model must pki sock",
 	"meta/state":   "meta/command model must",
 	"meta/raftlog": "model must",
 	"block/disk":   "uring block/layout iobuf model must",

@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"drystone.example/drystone/backend/iobuf"
+	"drystone.example/drystone/backend/sock"
 )
 
 // answers sends what is finished. There is no goroutine for it: the first who
@@ -80,7 +81,7 @@ func (a *answers) send() {
 	}
 	a.whole = a.parts
 	if a.err == nil {
-		_, a.err = a.parts.WriteTo(a.c.nc)
+		a.err = sock.WriteBuffers(a.c.nc, &a.parts)
 		if a.err != nil {
 			// The stream is torn: nothing more can be said on it, and the
 			// reader must learn that too.

@@ -13,6 +13,7 @@ import (
 	"drystone.example/drystone/backend/iobuf"
 	"drystone.example/drystone/backend/model"
 	"drystone.example/drystone/backend/must"
+	"drystone.example/drystone/backend/sock"
 )
 
 // pieceMax is the most that goes to the Device in one call; longer requests are
@@ -33,7 +34,7 @@ var errClosing = errors.New("the export is closing")
 // answers. free holds all of them when nothing is in flight.
 type conn struct {
 	srv  *Server
-	nc   *net.UnixConn
+	nc   net.Conn
 	in   *bufio.Reader
 	opts agreement
 
@@ -64,7 +65,8 @@ type request struct {
 }
 
 // serve talks to one client until it leaves or the server closes.
-func (s *Server) serve(ctx context.Context, nc *net.UnixConn) {
+func (s *Server) serve(ctx context.Context, nc net.Conn) {
+	nc = sock.New(nc)
 	s.stats.connections.Add(1)
 	defer s.stats.connections.Add(-1)
 	defer func() { _ = nc.Close() }() // the client hears of every error in another way

@@ -205,7 +205,9 @@ func (q *Request) flags() uint32 {
 // enter submits n entries and returns how many the kernel took.
 func (k *kernelRing) enter(n int) (taken int, err error) {
 	for taken < n {
-		got, _, errno := unix.Syscall6(unix.SYS_IO_URING_ENTER, uintptr(k.fd),
+		// Submitting does not wait, so the scheduler need not know of the call: told
+		// of it, it would hand the processor on and wake threads to take it.
+		got, _, errno := unix.RawSyscall6(unix.SYS_IO_URING_ENTER, uintptr(k.fd),
 			uintptr(n-taken), 0, 0, 0, 0)
 		if errno == unix.EAGAIN || errno == unix.EBUSY { // short of memory for a moment
 			runtime.Gosched()

@@ -1,8 +1,7 @@
 // Package uring does I/O on one file through one submission ring of the kernel:
 // requests are submitted in batches by one goroutine, and completions wake one
 // goroutine through Go's poller, so that a thousand waiting requests cost no
-// threads. A lone request on an idle file goes by a plain call, which is quicker.
-// Where the kernel has no io_uring, or forbids it, a bounded set of goroutines
+// threads. Where the kernel has no io_uring, or forbids it, a bounded set of goroutines
 // makes plain calls instead.
 //
 // A request is done whole or fails; the package goes on with short transfers and

@@ -77,12 +77,7 @@ func (r *Ring) Native() bool { return r.kernel != nil }
 
 // Do carries a request out and waits for it.
 func (r *Ring) Do(q *Request) error {
-	if r.underway.Add(1) == 1 && !r.isClosed() {
-		q.prepare()
-		err := r.plain(q)
-		r.ended(1)
-		return err
-	}
+	r.underway.Add(1)
 	if q.wait == nil {
 		q.wait = make(chan error, 1)
 	}
@@ -124,12 +119,6 @@ func (r *Ring) Close() error {
 		err = errors.Join(err, r.kernel.close())
 	}
 	return errors.Join(err, r.file.Close())
-}
-
-func (r *Ring) isClosed() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.closed
 }
 
 // ended takes n requests off those under way.
@@ -271,33 +260,39 @@ func (r *Ring) enter(put, rest []*Request) bool {
 	return false
 }
 
-// complete hands out what the kernel has finished.
+// complete hands out what the kernel has finished. The poller reports each new
+// completion as an edge, so nothing is ever read from the eventfd.
 func (r *Ring) complete() {
-	var b [8]byte
-	k := r.kernel
+	conn, err := r.kernel.event.SyscallConn()
+	if err != nil {
+		return // closed
+	}
+	_ = conn.Read(func(uintptr) bool { // until it is closed
+		r.reap()
+		return false
+	})
+}
+
+// reap hands out all that is finished now.
+func (r *Ring) reap() {
 	for {
-		if _, err := k.event.Read(b[:]); err != nil {
-			return // closed
+		q, res, ok := r.kernel.reap()
+		if !ok {
+			return
 		}
-		for {
-			q, res, ok := k.reap()
-			if !ok {
-				break
-			}
-			switch {
-			case res == -int32(unix.EINTR) || res == -int32(unix.EAGAIN):
-				r.again(q)
-			case res < 0:
-				r.done(q, unix.Errno(-res))
-			case q.Kind == Sync:
-				r.done(q, nil)
-			case res == 0 && q.left > 0:
-				r.done(q, io.ErrUnexpectedEOF)
-			case q.advance(int(res)):
-				r.done(q, nil)
-			default:
-				r.again(q)
-			}
+		switch {
+		case res == -int32(unix.EINTR) || res == -int32(unix.EAGAIN):
+			r.again(q)
+		case res < 0:
+			r.done(q, unix.Errno(-res))
+		case q.Kind == Sync:
+			r.done(q, nil)
+		case res == 0 && q.left > 0:
+			r.done(q, io.ErrUnexpectedEOF)
+		case q.advance(int(res)):
+			r.done(q, nil)
+		default:
+			r.again(q)
 		}
 	}
 }

@@ -17,6 +17,7 @@ import (
 	"drystone.example/drystone/backend/model"
 	"drystone.example/drystone/backend/must"
 	"drystone.example/drystone/backend/pki"
+	"drystone.example/drystone/backend/sock"
 )
 
 // The limits of a transport.
@@ -258,7 +259,7 @@ func (t *Transport) greet(ctx context.Context, raw net.Conn, config *tls.Config)
 	if err := raw.SetDeadline(time.Now().Add(handshakeTimeout)); err != nil {
 		return nil, nil, fmt.Errorf("set deadline: %w", err)
 	}
-	conn := &Conn{raw: &rawConn{Conn: raw}, owner: t}
+	conn := &Conn{raw: &rawConn{Conn: sock.New(raw)}, owner: t}
 	conn.Conn = tls.Server(conn.raw, config)
 	if err := conn.HandshakeContext(ctx); err != nil {
 		return nil, nil, fmt.Errorf("shake hands: %w", err)
@@ -362,7 +363,7 @@ func (t *Transport) dial(ctx context.Context, node model.NodeID, proto string) (
 	if err != nil {
 		return nil, model.Errorf(model.Unavailable, "%s does not answer: %w", addr, err)
 	}
-	c := &Conn{raw: &rawConn{Conn: raw}, owner: t, peer: node}
+	c := &Conn{raw: &rawConn{Conn: sock.New(raw)}, owner: t, peer: node}
 	c.Conn = tls.Client(c.raw, t.cfg.TLS.NodeClient(alpn(proto), node))
 	if err := t.enter(ctx, c); err != nil {
 		_ = raw.Close()

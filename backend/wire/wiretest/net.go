@@ -393,8 +393,8 @@ func (h *half) fail(forReader, forWriter error) {
 
 func (h *half) read(p []byte) (int, error) {
 	for {
-		_, cut, linkChanged := h.link.get()
 		h.mu.Lock()
+		_, cut, linkChanged := h.link.get() // under h.mu: what is written after a cut is not read
 		n, wait, err := h.tryRead(p, cut)
 		changed := h.changed
 		if n > 0 {
