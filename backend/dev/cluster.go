@@ -273,7 +273,8 @@ func (c *Cluster) add(ctx context.Context, l node.Local, id model.NodeID) error 
 	return c.startNode(ctx, &c.Nodes[len(c.Nodes)-1])
 }
 
-// Start starts the daemon of a node that is stopped and waits for its answer.
+// Start starts the daemon of a node that is stopped. It waits until the node takes
+// part in the cluster; where too few others run for that, for its answer.
 func (c *Cluster) Start(ctx context.Context, name string) error {
 	n, err := c.Node(name)
 	if err != nil {
@@ -282,7 +283,10 @@ func (c *Cluster) Start(ctx context.Context, name string) error {
 	if n.PID != 0 && n.process().Alive() {
 		return model.Errorf(model.Conflict, "%s runs already, as process %d", name, n.PID)
 	}
-	return c.startNode(ctx, n)
+	if err := c.startNode(ctx, n); err != nil {
+		return err
+	}
+	return c.awaitPart(ctx, n)
 }
 
 func (c *Cluster) startNode(ctx context.Context, n *Node) error {

@@ -74,6 +74,51 @@ func awaitLeader(ctx context.Context, n *Node) error {
 	})
 }
 
+// awaitPart waits until a node and those that run see each other, unless so many are
+// stopped that the others may have no leader.
+func (c *Cluster) awaitPart(ctx context.Context, n *Node) error {
+	var running []*Node
+	for i := range c.Nodes {
+		if o := &c.Nodes[i]; o.PID != 0 && o.process().Alive() {
+			running = append(running, o)
+		}
+	}
+	if stopped := len(c.Nodes) - len(running); stopped > (placement.Voters(len(c.Nodes))-1)/2 {
+		return nil
+	}
+	for _, o := range running {
+		seen := []*Node{n}
+		if o == n {
+			seen = running
+		}
+		err := await(ctx, o, answerTime, func(ctx context.Context, cl *client.Client) error {
+			return sees(ctx, cl, seen)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sees returns nil if the node that answers sees all of these up.
+func sees(ctx context.Context, cl *client.Client, nodes []*Node) error {
+	list, err := cl.Nodes(ctx)
+	if err != nil {
+		return err
+	}
+	up := map[model.NodeID]bool{}
+	for _, n := range list.Items {
+		up[n.ID] = n.Up
+	}
+	for _, n := range nodes {
+		if !up[n.ID] {
+			return model.Errorf(model.Unavailable, "%s is not seen", n.Name)
+		}
+	}
+	return nil
+}
+
 // addDisks gives every node its disks, all nodes at once.
 func (c *Cluster) addDisks(ctx context.Context, o Options) error {
 	if o.Disks == 0 {
