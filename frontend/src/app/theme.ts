@@ -31,7 +31,7 @@ const dark: MantineColorsTuple = [
 
 export const theme = createTheme({
   primaryColor: 'tarn',
-  primaryShade: { light: 8, dark: 4 },
+  primaryShade: { light: 8, dark: 7 },
   autoContrast: true,
   colors: { tarn, dark },
   fontFamily: '"Inter Variable", system-ui, -apple-system, "Segoe UI", sans-serif',
@@ -52,6 +52,15 @@ export const theme = createTheme({
   },
 });
 
+// Notes and errors are tints of the panel, so that what is written in them stays readable.
+const quiet = {
+  '--mantine-color-error': 'var(--d-bad)',
+  '--mantine-color-red-light': 'color-mix(in srgb, var(--d-bad) 10%, var(--d-panel))',
+  '--mantine-color-red-light-color': 'var(--d-bad)',
+  '--mantine-color-orange-light': 'color-mix(in srgb, var(--d-warn) 10%, var(--d-panel))',
+  '--mantine-color-orange-light-color': 'var(--d-warn)',
+};
+
 /** Our own colours beside Mantine's; charts.module.css and others use them. */
 export const variables: CSSVariablesResolver = () => ({
   variables: {
@@ -62,6 +71,7 @@ export const variables: CSSVariablesResolver = () => ({
     '--d-brand': '#7fd0c2',
   },
   light: {
+    ...quiet,
     '--mantine-color-body': '#f3f5f5',
     '--mantine-color-text': '#16262a',
     '--mantine-color-dimmed': '#566a6e',
@@ -83,6 +93,10 @@ export const variables: CSSVariablesResolver = () => ({
     '--d-reserve': '#b8c6c8',
   },
   dark: {
+    ...quiet,
+    // White has to be readable on it.
+    '--mantine-color-red-filled': '#c92a2a',
+    '--mantine-color-red-filled-hover': '#b42525',
     '--mantine-color-body': '#0d1517',
     '--mantine-color-text': '#e3ebec',
     '--mantine-color-dimmed': '#90a5a9',

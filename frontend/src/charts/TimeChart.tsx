@@ -98,6 +98,9 @@ function rescale(u: uPlot, p: Props): void {
   });
 }
 
+/** Seconds between the ticks of time. */
+const steps = [5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600];
+
 const powersOfTwo = Array.from({ length: 60 }, (_, n) => 2 ** n);
 
 type Ref<T> = React.RefObject<T>;
@@ -115,7 +118,7 @@ function options(el: HTMLElement, tip: Ref<HTMLDivElement | null>, p: Ref<Props>
   return {
     width: Math.max(el.clientWidth, 50),
     height,
-    padding: axes ? [8, 28, 0, 0] : [4, 0, 2, 0],
+    padding: axes ? [8, 24, 0, 0] : [4, 0, 2, 0],
     legend: { show: false },
     cursor: {
       y: false,
@@ -124,11 +127,18 @@ function options(el: HTMLElement, tip: Ref<HTMLDivElement | null>, p: Ref<Props>
     },
     scales: { x: { time: true, auto: false }, y: { auto: false } },
     axes: [
-      { ...axis, show: axes, size: 20, space: 70, values: (_, t) => t.map(p.current.formatTime) },
       {
         ...axis,
         show: axes,
-        size: 72,
+        size: 20,
+        space: 62,
+        incrs: steps,
+        values: (_, t) => t.map(p.current.formatTime),
+      },
+      {
+        ...axis,
+        show: axes,
+        size: 64,
         space: 34,
         ...(binary ? { incrs: powersOfTwo } : {}),
         values: (_, v) => v.map((x) => p.current.format(x)),

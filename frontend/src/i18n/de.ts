@@ -15,7 +15,7 @@ export const de: Texts = {
   },
   activity: {
     audit: 'Protokoll: wer hat was getan',
-    system: 'Auch was der Cluster selbst tat',
+    system: 'Auch zeigen, was der Cluster selbst tat',
     tasks: 'Aufgaben',
   },
   audit: { system: 'der Cluster' },
@@ -87,8 +87,8 @@ export const de: Texts = {
     path: 'Pfad',
     size: 'Größe',
     state: { failed: 'Ausgefallen', offline: 'Nicht da', online: 'In Betrieb' },
-    sums: 'Prüfsummenfehler / repariert',
-    sumsText: 'Jeder Block wird bei jedem Lesen geprüft. Bisher gefundene Fehler: {{total}}.',
+    sums: 'Fehler / repariert',
+    sumsText: 'Jeder Block wird bei jedem Lesen geprüft. Falsche Prüfsummen bisher: {{total}}.',
   },
   error: {
     code: 'Code',
@@ -192,7 +192,7 @@ export const de: Texts = {
     empty: 'Ein Name wird gebraucht.',
     letters:
       'Nur Buchstaben, Ziffern, Punkt, Strich und Unterstrich, mit Buchstabe oder Ziffer am Anfang.',
-    long: 'Höchstens 63 Zeichen.',
+    long: 'Höchstens 57 Zeichen: die Platte heißt nach der Maschine.',
     rule: 'Buchstaben, Ziffern, Punkt, Strich und Unterstrich.',
   },
   nav: {
@@ -219,7 +219,7 @@ export const de: Texts = {
     disks_one: '{{count}} Platte',
     disks_other: '{{count}} Platten',
     down: 'Weg',
-    downSince: 'Weg seit {{ago}}',
+    downSince: 'weg seit {{time}}',
     leader: 'Leitet den Cluster',
     noDisks: 'Keine Platten in diesem Knoten.',
     remove: {
@@ -242,8 +242,10 @@ export const de: Texts = {
     noLeader: 'kein Leiter',
     noTasks: 'Es wird an nichts gearbeitet',
     nodes: 'Knoten da',
+    ofBytes: 'von {{size}}',
     ofColumns_one: 'von {{count}} Spalte',
     ofColumns_other: 'von {{count}} Spalten',
+    pool: 'Pool belegt',
     running: 'laufen / alle',
     sync: 'Spalten nicht synchron',
     tasks: 'Aufgaben',
@@ -452,7 +454,7 @@ export const de: Texts = {
     },
     search: 'Name suchen',
     state: { degraded: 'Beeinträchtigt', healthy: 'Gesund', unavailable: 'Nicht erreichbar' },
-    usedCopies: 'Belegt, alle Kopien',
+    used: 'Belegt, eine Kopie',
     vm: 'Maschine',
   },
 };

@@ -14,7 +14,7 @@ export const en = {
   },
   activity: {
     audit: 'Audit: who did what',
-    system: 'With what the cluster did itself',
+    system: 'Show what the cluster did itself',
     tasks: 'Tasks',
   },
   audit: { system: 'the cluster' },
@@ -85,8 +85,8 @@ export const en = {
     path: 'Path',
     size: 'Size',
     state: { failed: 'Failed', offline: 'Offline', online: 'Online' },
-    sums: 'Checksum errors / repaired',
-    sumsText: 'Every block is checked on each read. Errors found so far: {{total}}.',
+    sums: 'Errors / repaired',
+    sumsText: 'Every block is checked on each read. Wrong checksums so far: {{total}}.',
   },
   error: {
     code: 'Code',
@@ -186,7 +186,7 @@ export const en = {
   name: {
     empty: 'A name is needed.',
     letters: 'Only letters, digits, dot, dash and underscore, starting with a letter or digit.',
-    long: 'At most 63 characters.',
+    long: 'At most 57 characters: its disk is named after it.',
     rule: 'Letters, digits, dot, dash and underscore.',
   },
   nav: {
@@ -213,7 +213,7 @@ export const en = {
     disks_one: '{{count}} disk',
     disks_other: '{{count}} disks',
     down: 'Away',
-    downSince: 'Away since {{ago}}',
+    downSince: 'away since {{time}}',
     leader: 'Leads the cluster',
     noDisks: 'No disks in this node.',
     remove: {
@@ -236,8 +236,10 @@ export const en = {
     noLeader: 'no leader',
     noTasks: 'Nothing is being worked on',
     nodes: 'Nodes up',
+    ofBytes: 'of {{size}}',
     ofColumns_one: 'of {{count}} column',
     ofColumns_other: 'of {{count}} columns',
+    pool: 'Pool used',
     running: 'running / all',
     sync: 'Columns out of sync',
     tasks: 'Tasks',
@@ -432,7 +434,7 @@ export const en = {
     },
     search: 'Search name',
     state: { degraded: 'Degraded', healthy: 'Healthy', unavailable: 'Unavailable' },
-    usedCopies: 'Used, all copies',
+    used: 'Used, one copy',
     vm: 'Machine',
   },
 };

@@ -18,6 +18,8 @@ export interface Format {
   /** 14:02:11 from Unix milliseconds */
   time: (ms: number) => string;
   dateTime: (ms: number | string) => string;
+  /** The time alone if it is of today. */
+  moment: (ms: number | string) => string;
   /** 3 min ago, in 2 h */
   ago: (ms: number | string) => string;
   /** 1 h 20 min from seconds */
@@ -73,6 +75,11 @@ export function makeFormat(lang: Lang): Format {
     count: (n) => whole.format(n),
     time: (ms) => clock.format(ms),
     dateTime: (ms) => full.format(new Date(ms)),
+    moment: (when) => {
+      const d = new Date(when);
+      const today = d.toDateString() === new Date().toDateString();
+      return today ? clock.format(d) : full.format(d);
+    },
     ago: (when) => {
       const s = (new Date(when).getTime() - Date.now()) / 1000;
       const a = Math.abs(s);

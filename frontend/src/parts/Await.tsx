@@ -4,7 +4,7 @@ import type { ReactNode } from 'react';
 import { useTranslation } from 'react-i18next';
 import type { ApiError } from '../api/errors';
 import { useFormat } from '../i18n/format';
-import { Problem } from './Problem';
+import { Problem, Stale } from './Problem';
 import classes from './parts.module.css';
 
 interface Props<T> {
@@ -31,8 +31,11 @@ export function Await<T>({ query, children }: Props<T>) {
   if (!query.error) return children(query.data);
   return (
     <>
-      <p className={classes.stale}>{t('stale.asOf', { time: format.time(query.dataUpdatedAt) })}</p>
-      <Problem error={query.error} retry={retry} />
+      <Stale
+        error={query.error}
+        since={t('stale.asOf', { time: format.time(query.dataUpdatedAt) })}
+        retry={retry}
+      />
       {children(query.data)}
     </>
   );

@@ -10,6 +10,29 @@ interface Props {
   retry?: (() => void) | undefined;
 }
 
+interface StaleProps extends Props {
+  /** From when the data is that stays on screen. */
+  since: string;
+  retry: () => void;
+}
+
+/** One line above data that could not be read again. */
+export function Stale({ error, since, retry }: StaleProps) {
+  const { t } = useTranslation();
+  const e = asApiError(error);
+  const title = t(`error.${e.code}.title`);
+  return (
+    <div className={classes.staleBar} role="alert" title={t(`error.${e.code}.hint`)}>
+      <IconAlertTriangle size={16} aria-hidden="true" />
+      <b>{since}</b>
+      <p>{e.code === 'unreachable' ? title : e.message}</p>
+      <button type="button" onClick={retry}>
+        {t('action.retry')}
+      </button>
+    </div>
+  );
+}
+
 /** An error: what happened, what to do, and what to quote. */
 export function Problem({ error, retry }: Props) {
   const { t } = useTranslation();

@@ -153,7 +153,11 @@ export function MetricChart({ topic, id, kind, height, axes, max, span = 120 }: 
   const top = max ?? spec.max;
   const title = t(`metric.${kind}`);
   return (
-    <div className={classes.metric} data-chart={kind}>
+    <div
+      className={classes.metric}
+      data-chart={kind}
+      data-pair={spec.keys.length > 1 ? true : undefined}
+    >
       <div className={classes.metricHead}>
         <span className={classes.metricName}>{title}</span>
         {spec.keys.map((key, i) => (
@@ -194,8 +198,13 @@ export function MetricChart({ topic, id, kind, height, axes, max, span = 120 }: 
   );
 }
 
+interface SparkProps extends Pick<ChartProps, 'topic' | 'id' | 'kind' | 'max'> {
+  /** The number stands large above the picture instead of beside the name. */
+  large?: boolean;
+}
+
 /** A picture without axes and the sum of its series as a number. */
-export function Spark({ topic, id, kind, max }: Omit<ChartProps, 'axes' | 'span'>) {
+export function Spark({ topic, id, kind, max, large }: SparkProps) {
   const { t } = useTranslation();
   const format = useFormat();
   const scheme = useComputedColorScheme('light');
@@ -208,7 +217,7 @@ export function Spark({ topic, id, kind, max }: Omit<ChartProps, 'axes' | 'span'
     return both.length === 0 ? undefined : Math.max(...both);
   };
   return (
-    <div className={classes.sparkBox} data-chart={kind}>
+    <div className={classes.sparkBox} data-chart={kind} data-large={large ? true : undefined}>
       <div className={classes.metricHead}>
         <span className={classes.metricName}>{t(`metric.${kind}`)}</span>
         <LiveNumber

@@ -2,7 +2,7 @@ import { IconAlertTriangle } from '@tabler/icons-react';
 import { useTranslation } from 'react-i18next';
 import type { Cluster, Node } from '../../api/types';
 import { useFormat } from '../../i18n/format';
-import { Spark } from '../../parts/charts';
+import { Spark, StaleNote } from '../../parts/charts';
 import { useTrouble, VerdictMark } from '../../parts/VerdictMark';
 import { verdict } from '../../parts/verdict';
 import classes from './overview.module.css';
@@ -12,12 +12,13 @@ export function Headline({ cluster, nodes }: { cluster: Cluster; nodes: Node[] }
   const { t } = useTranslation();
   const format = useFormat();
   const sentence = useTrouble();
-  const { troubles } = verdict(cluster);
+  const { level, troubles } = verdict(cluster);
+  const { pool } = cluster;
   const leader = nodes.find((n) => n.id === cluster.leader);
   return (
     <>
       {troubles.length > 0 && (
-        <ul className={classes.troubles} role="status">
+        <ul className={classes.troubles} role="status" data-level={level}>
           {troubles.map((x) => (
             <li key={x.kind}>
               <IconAlertTriangle size={16} aria-hidden="true" />
@@ -26,7 +27,8 @@ export function Headline({ cluster, nodes }: { cluster: Cluster; nodes: Node[] }
           ))}
         </ul>
       )}
-      <div className={classes.counts}>
+      <StaleNote topic="cluster" id={cluster.id} />
+      <div className={classes.tiles}>
         <Count
           name={t('overview.nodes')}
           value={`${cluster.nodes_up} / ${cluster.nodes_total}`}
@@ -44,11 +46,15 @@ export function Headline({ cluster, nodes }: { cluster: Cluster; nodes: Node[] }
           note={t('overview.ofColumns', { count: cluster.columns_total })}
           bad={cluster.columns_out_of_sync > 0}
         />
-      </div>
-      <div className={classes.tiles}>
+        <Count
+          name={t('overview.pool')}
+          value={pool.size_bytes > 0 ? format.percent(pool.used_bytes / pool.size_bytes) : '–'}
+          note={t('overview.ofBytes', { size: format.bytes(pool.size_bytes) })}
+          bad={troubles.some((x) => x.kind === 'full')}
+        />
         {live.map((kind) => (
           <div key={kind} className={classes.tile}>
-            <Spark topic="cluster" id={cluster.id} kind={kind} />
+            <Spark topic="cluster" id={cluster.id} kind={kind} large />
           </div>
         ))}
       </div>
@@ -70,10 +76,12 @@ interface CountProps {
 function Count({ name, value, note, bad = false }: CountProps) {
   return (
     <div className={classes.count} data-bad={bad || undefined}>
-      <span className={classes.countName}>{name}</span>
-      <span className={classes.countValue}>{value}</span>
-      <span className={classes.countNote} title={note}>
-        {note}
+      <span className={classes.countName} title={name}>
+        {name}
+      </span>
+      <span className={classes.countLine}>
+        <b>{value}</b>
+        <span title={note}>{note}</span>
       </span>
     </div>
   );

@@ -23,6 +23,20 @@ import classes from './overview.module.css';
 export function NodeColumn({ node, disks }: { node: Node; disks: Disk[] }) {
   const { t } = useTranslation();
   const format = useFormat();
+  const line = node.up
+    ? [
+        node.address,
+        t('node.cpus', { count: node.cpus }),
+        format.bytes(node.memory_bytes),
+        t('node.vms', { count: node.vms_running }),
+        ...(node.hypervisor ? [] : [t('node.storageOnly')]),
+      ]
+    : [
+        node.address,
+        ...(node.since === undefined
+          ? []
+          : [t('node.downSince', { time: format.moment(node.since) })]),
+      ];
   return (
     <section
       className={classes.node}
@@ -40,12 +54,10 @@ export function NodeColumn({ node, disks }: { node: Node; disks: Disk[] }) {
         <NodeMark node={node} />
         <NodeMenu node={node} />
       </header>
-      <p className={classes.nodeLine}>
-        {node.address} · {t('node.cpus', { count: node.cpus })} · {format.bytes(node.memory_bytes)}{' '}
-        · {t('node.vms', { count: node.vms_running })}
-        {!node.hypervisor && ` · ${t('node.storageOnly')}`}
-      </p>
-      <StaleNote topic="nodes" id={node.id} />
+      <div>
+        <p className={classes.nodeLine}>{line.join(' · ')}</p>
+        <StaleNote topic="nodes" id={node.id} />
+      </div>
       <div className={classes.charts}>
         <MetricChart topic="nodes" id={node.id} kind="cpu" height={58} />
         <MetricChart
@@ -61,12 +73,17 @@ export function NodeColumn({ node, disks }: { node: Node; disks: Disk[] }) {
       <h3 className={classes.baysTitle}>{t('node.disks', { count: disks.length })}</h3>
       <div className={classes.bays}>
         {disks.map((d) => (
-          <DiskBay key={d.id} disk={d} />
+          <DiskBay key={d.id} disk={node.up ? d : away(d)} />
         ))}
         {disks.length === 0 && <p className={classes.none}>{t('node.noDisks')}</p>}
       </div>
     </section>
   );
+}
+
+/** A disk of a node that is away, whatever was last heard of it. */
+function away(disk: Disk): Disk {
+  return disk.state === 'online' ? { ...disk, state: 'offline' } : disk;
 }
 
 function NodeMark({ node }: { node: Node }) {
@@ -82,9 +99,7 @@ function NodeMark({ node }: { node: Node }) {
   }
   return (
     <Mark tone="bad" state="down" icon={<IconPlugConnectedX size={15} />} title={since}>
-      {node.since === undefined
-        ? t('node.down')
-        : t('node.downSince', { ago: format.ago(node.since) })}
+      {t('node.down')}
     </Mark>
   );
 }

@@ -60,7 +60,7 @@ function List({ images, deletable }: { images: Volume[]; deletable: boolean }) {
             <Table.Th>{t('volume.name')}</Table.Th>
             <Table.Th>{t('vm.stateTitle')}</Table.Th>
             <Table.Th className={classes.number}>{t('disk.size')}</Table.Th>
-            <Table.Th className={classes.number}>{t('volume.usedCopies')}</Table.Th>
+            <Table.Th className={classes.number}>{t('volume.used')}</Table.Th>
             <Table.Th>{t('vm.created')}</Table.Th>
             <Table.Th w={50} />
           </Table.Tr>

@@ -24,7 +24,7 @@ export function PoolTab() {
   const volumes = useVolumes();
   return (
     <div className={classes.stack}>
-      <div className={classes.two}>
+      <div className={`${classes.two} ${classes.level}`}>
         <Panel title={t('pool.title')}>
           <Await query={pool}>{(p) => <PoolBar pool={p} />}</Await>
           <Repairs volumes={volumes.data ?? []} />
@@ -67,7 +67,7 @@ function Disks({ disks }: { disks: Disk[] }) {
     (a, b) => a.node_name.localeCompare(b.node_name) || a.path.localeCompare(b.path),
   );
   return (
-    <Table.ScrollContainer minWidth={860}>
+    <Table.ScrollContainer minWidth={700}>
       <Table className={classes.table} highlightOnHover>
         <Table.Thead>
           <Table.Tr>

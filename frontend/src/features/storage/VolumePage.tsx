@@ -63,8 +63,8 @@ function Actions({ volume }: { volume: Volume }) {
         {t('volume.resize.title')}
       </Button>
       <Button
-        variant="light"
-        color="red"
+        variant="default"
+        c="var(--d-bad)"
         leftSection={<IconTrash size={16} />}
         onClick={() => setOpen('delete')}
       >
@@ -111,7 +111,7 @@ function Body({ volume: v }: { volume: Volume }) {
           items={[
             [t('volume.kindTitle'), t(`volume.kind.${v.kind}`)],
             [t('disk.size'), format.bytes(v.size_bytes)],
-            [t('volume.usedCopies'), format.bytes(v.used_bytes)],
+            [t('volume.used'), format.bytes(v.used_bytes)],
             [t('volume.copies'), format.count(v.copies)],
             [
               t('volume.vm'),

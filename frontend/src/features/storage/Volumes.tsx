@@ -70,14 +70,14 @@ function List({ volumes }: { volumes: Volume[] }) {
   const vms = useVMs();
   const owner = (v: Volume) => vms.data?.find((vm) => vm.id === v.attached_to);
   return (
-    <Table.ScrollContainer minWidth={820}>
+    <Table.ScrollContainer minWidth={680}>
       <Table className={classes.table} highlightOnHover>
         <Table.Thead>
           <Table.Tr>
             <Table.Th>{t('volume.name')}</Table.Th>
             <Table.Th>{t('vm.stateTitle')}</Table.Th>
             <Table.Th className={classes.number}>{t('disk.size')}</Table.Th>
-            <Table.Th className={classes.number}>{t('volume.usedCopies')}</Table.Th>
+            <Table.Th className={classes.number}>{t('volume.used')}</Table.Th>
             <Table.Th className={classes.number}>{t('volume.copies')}</Table.Th>
             <Table.Th className={classes.number}>{t('overview.sync')}</Table.Th>
             <Table.Th>{t('volume.vm')}</Table.Th>

@@ -28,10 +28,13 @@ export const bounds = {
   disk: { min: 2 ** 20, max: 256 * 2 ** 40 },
 } as const;
 
+/** A name has 63 characters at most, and a machine's disk has "-disk1" behind its name. */
+const LONGEST_NAME = 57;
+
 /** The one grammar of names; the server holds it too. */
 export function nameProblem(name: string): 'empty' | 'long' | 'letters' | undefined {
   if (name === '') return 'empty';
-  if (name.length > 63) return 'long';
+  if (name.length > LONGEST_NAME) return 'long';
   return /^[A-Za-z0-9][A-Za-z0-9._-]*$/.test(name) ? undefined : 'letters';
 }
 
