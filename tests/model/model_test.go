@@ -11,7 +11,7 @@ import (
 
 var (
 	nightly = flag.Bool("model.large", false, "explore the large bounds too")
-	limit   = flag.Int("model.limit", 5_000_000, "states at most of a large bound")
+	limit   = flag.Int("model.limit", 3_000_000, "states at most of a large bound")
 	walks   = flag.Int("model.walks", 1000, "random walks")
 )
 

@@ -4,8 +4,10 @@ import (
 	"fmt"
 	"hash/maphash"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 )
 
 var seed = maphash.MakeSeed()
@@ -31,6 +33,27 @@ type Search struct {
 	what string
 }
 
+// A level is the states a number of steps away, in chunks, so that those behind can
+// be let go one by one.
+type level [][]State
+
+const chunk = 512
+
+func (l *level) add(s *State) {
+	if n := len(*l); n == 0 || len((*l)[n-1]) == chunk {
+		*l = append(*l, make([]State, 0, chunk))
+	}
+	last := &(*l)[len(*l)-1]
+	*last = append(*last, *s)
+}
+
+func (l level) count() (n int) {
+	for _, c := range l {
+		n += len(c)
+	}
+	return n
+}
+
 // Run explores with some workers, level by level, until there is a violation,
 // nothing new, or more than limit states. It returns the violation, or "".
 func (x *Search) Run(workers, limit int) string {
@@ -40,18 +63,22 @@ func (x *Search) Run(workers, limit int) string {
 	first := x.start()
 	x.claim(hash(&first), 0)
 	x.Count = 1
-	for level := []State{first}; len(level) > 0; {
-		next := make([][]State, workers)
+	var here level
+	for here.add(&first); len(here) > 0; {
+		next := make([]level, workers)
+		var taken atomic.Int64
 		var wait sync.WaitGroup
 		for w := range workers {
-			wait.Go(func() { next[w] = x.expand(level, w, workers) })
+			wait.Go(func() {
+				for i := taken.Add(1) - 1; i < int64(len(here)); i = taken.Add(1) - 1 {
+					x.expand(here[i], &next[w])
+					here[i] = nil
+				}
+			})
 		}
 		wait.Wait()
-		level = level[:0]
-		for _, some := range next {
-			level = append(level, some...)
-		}
-		if x.Count += len(level); x.what != "" || x.Count > limit {
+		here = slices.Concat(next...)
+		if x.Count += here.count(); x.what != "" || x.Count > limit {
 			return x.what
 		}
 	}
@@ -59,11 +86,11 @@ func (x *Search) Run(workers, limit int) string {
 	return ""
 }
 
-// expand takes all steps from a worker's share of a level.
-func (x *Search) expand(level []State, worker, workers int) (next []State) {
-	for i := worker; i < len(level); i += workers {
-		from := hash(&level[i])
-		x.steps(&level[i], func(_ Step, t *State) {
+// expand takes all steps from some states.
+func (x *Search) expand(states []State, next *level) {
+	for i := range states {
+		from := hash(&states[i])
+		x.steps(&states[i], func(_ Step, t *State) {
 			x.tidy(t)
 			h := hash(t)
 			if !x.claim(h, from) {
@@ -74,10 +101,9 @@ func (x *Search) expand(level []State, worker, workers int) (next []State) {
 				x.bad, x.what = h, what
 				x.mu.Unlock()
 			}
-			next = append(next, *t)
+			next.add(t)
 		})
 	}
-	return next
 }
 
 // claim reports whether a state is new.
