@@ -25,9 +25,6 @@ import (
 	"drystone.example/drystone/frontend"
 )
 
-// Version is set by the linker (-X) when a release is built.
-var Version = "0.1.0-dev"
-
 type config struct {
 	dir        string // of the list of clusters and the vault
 	serve      bool
@@ -88,7 +85,7 @@ func parse(args []string, stdout, stderr io.Writer) (config, error) {
 		return c, model.Errorf(model.Invalid, "unexpected argument %q", f.Arg(0))
 	}
 	if *version {
-		if _, err := fmt.Fprintln(stdout, Version); err != nil {
+		if _, err := fmt.Fprintln(stdout, model.Version); err != nil {
 			return c, err
 		}
 		return c, flag.ErrHelp

@@ -25,3 +25,4 @@ fi
 step "demo guest" tests/guest/build.sh bin/guest
 step "clusters" go test -count=1 -timeout 25m ./tests/cluster
 step "browser" tests/browser/run.sh
+step "desktop" tests/desktop/run.sh
