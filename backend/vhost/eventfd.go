@@ -5,6 +5,7 @@ import (
 	"os"
 	"strconv"
 	"syscall"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -16,8 +17,10 @@ import (
 type eventFD struct {
 	f    *os.File
 	raw  syscall.RawConn
-	poke func(fd uintptr) bool // writes once; made once, so that signal allocates nothing
-	buf  [8]byte               // of wait, which one goroutine calls
+	// Made once, so that signal and wait allocate nothing. Neither call waits, so the
+	// scheduler is not told of them.
+	poke, take func(fd uintptr) bool
+	count      [8]byte // of wait, which one goroutine calls
 }
 
 // newEventFD takes fd over. What is not an eventfd is refused: it could block
@@ -38,9 +41,13 @@ func newEventFD(fd int) (*eventFD, error) {
 		return nil, errors.Join(err, e.f.Close())
 	}
 	one := [8]byte{1}
-	e.poke = func(fd uintptr) bool {
-		_, _ = unix.Write(int(fd), one[:]) // full means that a signal is pending anyway
+	e.poke = func(fd uintptr) bool { // full means that a signal is pending anyway
+		_, _, _ = unix.RawSyscall(unix.SYS_WRITE, fd, uintptr(unsafe.Pointer(&one)), 8) //nolint:gosec // write(2)
 		return true
+	}
+	e.take = func(fd uintptr) bool {
+		_, _, errno := unix.RawSyscall(unix.SYS_READ, fd, uintptr(unsafe.Pointer(&e.count)), 8) //nolint:gosec // read(2)
+		return errno != unix.EAGAIN
 	}
 	return e, nil
 }
@@ -54,8 +61,7 @@ func (e *eventFD) signal() {
 
 // wait waits until somebody signals, or returns an error once it is closed.
 func (e *eventFD) wait() error {
-	_, err := e.f.Read(e.buf[:])
-	return err
+	return e.raw.Read(e.take)
 }
 
 func (e *eventFD) close() error {
