@@ -15,8 +15,8 @@ import (
 // An eventFD is one of QEMU's, for kicks or for interrupts. It is safe for
 // concurrent use, and closing it ends a wait.
 type eventFD struct {
-	f    *os.File
-	raw  syscall.RawConn
+	f   *os.File
+	raw syscall.RawConn
 	// Made once, so that signal and wait allocate nothing. Neither call waits, so the
 	// scheduler is not told of them.
 	poke, take func(fd uintptr) bool
