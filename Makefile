@@ -37,6 +37,16 @@ build-windows: frontend ## make bin/drystone-desktop.exe
 	CGO_ENABLED=0 GOOS=windows GOARCH=amd64 go build -trimpath -tags desktop,production \
 		-ldflags '$(LDFLAGS) -H windowsgui' -o bin/drystone-desktop.exe .
 
+# A version of a package begins with a number; without a tag there is none.
+PACKAGE_VERSION := $(if $(findstring .,$(VERSION)),$(VERSION:v%=%),0.0.0~$(VERSION))
+NFPM := go run github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.0
+.PHONY: packages
+packages: build ## make the Debian packages in bin/packages
+	@mkdir -p bin/packages
+	for p in node desktop; do \
+		PACKAGE_VERSION='$(PACKAGE_VERSION)' $(NFPM) package --config packaging/$$p.yaml --packager deb --target bin/packages; \
+	done
+
 FRONTEND_SOURCES := $(shell find frontend -path frontend/node_modules -prune -o -path frontend/dist -prune -o -type f -print)
 .PHONY: frontend
 frontend: bin/.frontend
