@@ -54,7 +54,10 @@ export class LiveBus {
   subscribe(topic: Topic): () => void {
     const count = this.#wanted.get(topic) ?? 0;
     this.#wanted.set(topic, count + 1);
-    if (count === 0 && this.#state === 'open') this.#ask('subscribe', topic);
+    if (count === 0 && this.#state === 'open') {
+      this.#ask('subscribe', topic);
+      this.#listen(SILENCE_MS);
+    }
     if (!this.#socket && this.#retry === undefined) this.connect();
     let done = false;
     return () => {
@@ -67,7 +70,9 @@ export class LiveBus {
       }
       this.#wanted.delete(topic);
       this.#seq.delete(topic);
-      if (this.#state === 'open') this.#ask('unsubscribe', topic);
+      if (this.#state !== 'open') return;
+      this.#ask('unsubscribe', topic);
+      this.#listen(SILENCE_MS);
     };
   }
 
@@ -102,6 +107,7 @@ export class LiveBus {
   #onOpen(): void {
     this.#failures = 0;
     this.#set('open');
+    this.#listen(SILENCE_MS);
     this.#seq.clear();
     for (const topic of this.#wanted.keys()) this.#ask('subscribe', topic);
     // What happened while nobody listened is in the history, not in the stream.
@@ -131,6 +137,7 @@ export class LiveBus {
     this.#retry = setTimeout(() => this.connect(), wait);
   }
 
+  /** Gives the link up if nothing comes for so long, where something has to come. */
   #listen(ms: number): void {
     clearTimeout(this.#silence);
     if (!this.#hasMetrics() && this.#state === 'open') return;

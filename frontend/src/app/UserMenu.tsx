@@ -30,7 +30,7 @@ export function UserMenu({ onLogout, onHelp }: Props) {
     <>
       <Menu position="top-start" width={230} withinPortal>
         <Menu.Target>
-          <button type="button" className={classes.user} aria-label={t('user.menu')}>
+          <button type="button" className={classes.user} title={t('user.menu')}>
             <IconUserCircle size={22} />
             <span>{onLogout ? <Who /> : t('user.settings')}</span>
           </button>

@@ -29,7 +29,13 @@ export function HelpDialog({ onClose }: { onClose: () => void }) {
     ['?', t('keys.help')],
   ] as const;
   return (
-    <Modal opened onClose={onClose} title={t('keys.title')} centered>
+    <Modal
+      opened
+      onClose={onClose}
+      title={t('keys.title')}
+      centered
+      closeButtonProps={{ 'aria-label': t('action.close') }}
+    >
       <dl className={classes.keys}>
         {rows.map(([keys, what]) => (
           <div key={keys} style={{ display: 'contents' }}>

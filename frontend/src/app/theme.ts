@@ -82,7 +82,7 @@ export const variables: CSSVariablesResolver = () => ({
     '--d-grid': '#e8eded',
     '--d-tip': '#16343b',
     '--d-tip-text': '#f0f6f6',
-    '--d-ok': '#1b7f46',
+    '--d-ok': '#176f3d',
     '--d-warn': '#a15c00',
     '--d-bad': '#c22f2f',
     '--d-info': '#1769b5',

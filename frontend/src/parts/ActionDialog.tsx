@@ -47,7 +47,14 @@ export function ActionDialog(p: Props) {
   };
 
   return (
-    <Modal opened onClose={p.onClose} title={p.title} size={p.size ?? 'md'} centered>
+    <Modal
+      opened
+      onClose={p.onClose}
+      title={p.title}
+      size={p.size ?? 'md'}
+      centered
+      closeButtonProps={{ 'aria-label': t('action.close') }}
+    >
       <form
         className={classes.form}
         onSubmit={(e) => {

@@ -8,7 +8,9 @@ export function CopyCommand({ command }: { command: string }) {
   const { t } = useTranslation();
   return (
     <div className={classes.command}>
-      <code aria-label={t('action.command')}>{command}</code>
+      <code aria-label={t('action.command')} role="group" tabIndex={0}>
+        {command}
+      </code>
       <CopyButton value={command} timeout={1500}>
         {({ copied, copy }) => (
           <Tooltip label={copied ? t('action.copied') : t('action.copyCommand')} withArrow>

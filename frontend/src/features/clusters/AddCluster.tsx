@@ -38,7 +38,14 @@ export function AddCluster({ onClose }: { onClose: () => void }) {
   };
 
   return (
-    <Modal opened onClose={onClose} title={t('cluster.add.title')} size="lg" centered>
+    <Modal
+      opened
+      onClose={onClose}
+      title={t('cluster.add.title')}
+      size="lg"
+      centered
+      closeButtonProps={{ 'aria-label': t('action.close') }}
+    >
       {probe ? (
         <Trust probe={probe} onBack={() => setProbe(undefined)} onClose={onClose} />
       ) : (

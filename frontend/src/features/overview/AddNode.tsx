@@ -21,7 +21,14 @@ export function AddNode({ onClose, nodes }: { onClose: () => void; nodes: Node[]
   if (token) {
     const address = (nodes.find((n) => n.leader) ?? nodes[0])?.address ?? 'ADDRESS';
     return (
-      <Modal opened onClose={onClose} title={t('node.add.title')} size="lg" centered>
+      <Modal
+        opened
+        onClose={onClose}
+        title={t('node.add.title')}
+        size="lg"
+        centered
+        closeButtonProps={{ 'aria-label': t('action.close') }}
+      >
         <div className={classes.dialog}>
           <p>{t('node.add.run')}</p>
           <CopyCommand command={command('join', address, token.token)} />

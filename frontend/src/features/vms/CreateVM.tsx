@@ -61,7 +61,14 @@ export function CreateVM({ onClose }: { onClose: () => void }) {
   };
 
   return (
-    <Modal opened onClose={onClose} title={t('vm.create.title')} size="lg" centered>
+    <Modal
+      opened
+      onClose={onClose}
+      title={t('vm.create.title')}
+      size="lg"
+      centered
+      closeButtonProps={{ 'aria-label': t('action.close') }}
+    >
       <form
         onSubmit={(e) => {
           e.preventDefault();

@@ -96,19 +96,19 @@ export function VMTable({ vms, filter, selected, onSelect }: Props) {
           />
         </div>
         {table.getFlatHeaders().map((h) => (
-          <button
+          <div
             key={h.id}
-            type="button"
             role="columnheader"
             className={classes.head}
             data-column={h.id}
             aria-sort={ariaSort(h.column.getIsSorted())}
-            onClick={h.column.getToggleSortingHandler()}
           >
-            <span>{flexRender(h.column.columnDef.header, h.getContext())}</span>
-            {h.column.getIsSorted() === 'asc' && <IconArrowUp size={13} />}
-            {h.column.getIsSorted() === 'desc' && <IconArrowDown size={13} />}
-          </button>
+            <button type="button" onClick={h.column.getToggleSortingHandler()}>
+              <span>{flexRender(h.column.columnDef.header, h.getContext())}</span>
+              {h.column.getIsSorted() === 'asc' && <IconArrowUp size={13} />}
+              {h.column.getIsSorted() === 'desc' && <IconArrowDown size={13} />}
+            </button>
+          </div>
         ))}
         <span className={classes.menuCell} />
       </div>
