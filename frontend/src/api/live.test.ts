@@ -176,9 +176,11 @@ describe('LiveBus', () => {
     expect(wires).toHaveLength(1);
     expect(states.at(-1)).toBe('down');
   });
+});
 
+describe('what is no frame', () => {
   it.each(['', 'null', '[]', '{"topic":"nodes"}', '{"seq":1}', '{"topic":"nodes","seq":"1"}', '{'])(
-    'ignores %j',
+    'is ignored: %j',
     (text) => {
       const { bus, wire, seen } = setUp();
       bus.subscribe('nodes');

@@ -30,7 +30,7 @@ function answers(byPath: Record<string, unknown>): void {
   });
 }
 
-function useRightsOf(kind: Platform['kind']) {
+function rightsOf(kind: Platform['kind']) {
   const queries = new QueryClient({ defaultOptions: { queries: { retry: false } } });
   const world = { platform: platform(kind), connections: new Connections(platform(kind), queries) };
   const wrapper = ({ children }: { children: ReactNode }) => (
@@ -40,7 +40,7 @@ function useRightsOf(kind: Platform['kind']) {
       </WorldProvider>
     </QueryClientProvider>
   );
-  return { queries, ...renderHook(() => useRights(), { wrapper }) };
+  return { queries, ...renderHook(useRights, { wrapper }) };
 }
 
 const nothing = { operate: false, administer: false };
@@ -59,7 +59,7 @@ describe('useRights', () => {
     ['viewer', nothing],
   ] as const)('of the role %s', async (role, want) => {
     answers({ '/session': session(role) });
-    const { result, queries } = useRightsOf('browser');
+    const { result, queries } = rightsOf('browser');
     // Until the cluster has said who this is, nothing is offered.
     expect(result.current).toEqual(nothing);
     await waitFor(() => expect(queries.isFetching()).toBe(0));
@@ -68,7 +68,7 @@ describe('useRights', () => {
 
   it('are none while the session cannot be read', async () => {
     answers({});
-    const { result, queries } = useRightsOf('browser');
+    const { result, queries } = rightsOf('browser');
     await waitFor(() => expect(queries.isFetching()).toBe(0));
     expect(result.current).toEqual(nothing);
   });
@@ -79,7 +79,7 @@ describe('useRights', () => {
   ] as const)('of an owner whose desktop has the cluster as %s', async (_, read_only, want) => {
     const cluster = { id: 'here', name: 'oslo', color: '#fff', read_only };
     answers({ '/session': session('owner'), '/clusters': { items: [cluster] } });
-    const { result, queries } = useRightsOf('desktop');
+    const { result, queries } = rightsOf('desktop');
     await waitFor(() => expect(queries.isFetching()).toBe(0));
     expect(result.current).toEqual(want);
   });
