@@ -130,7 +130,7 @@ func (a *Agent) Run(ctx context.Context) error {
 }
 
 // following gives every held volume the newest record of it: another than its
-// holder may have made it larger.
+// holder may have made it larger, or may be its holder by now.
 func (a *Agent) following(ctx context.Context) {
 	for {
 		view := a.cfg.Meta.Local()
@@ -140,7 +140,13 @@ func (a *Agent) following(ctx context.Context) {
 				continue
 			}
 			rec, err := view.Volume(h.id)
-			if err != nil || rec.Holder != a.cfg.Self {
+			if err == nil {
+				err = a.named(rec, ready.volume.Status().Generation)
+			}
+			if model.CodeOf(err) == model.Fenced {
+				ready.volume.Fence(err)
+			}
+			if err != nil {
 				continue
 			}
 			if int64(rec.Size) > ready.volume.Size() {

@@ -149,7 +149,7 @@ func (a *Agent) open(ctx context.Context, id model.VolumeID, purpose model.Purpo
 		return nil, fmt.Errorf("acquire volume: %w", err)
 	}
 	cfg := volume.Default()
-	cfg.Disks, cfg.Record, cfg.Lease, cfg.Log = pool{a}, record{a}, a.cfg.Meta.Lease(), a.log
+	cfg.Disks, cfg.Record, cfg.Lease, cfg.Log = pool{a}, record{a}, a.lease(rec), a.log
 	v, err := volume.Open(ctx, rec, cfg)
 	if err != nil {
 		a.letGo(id, rec.Generation)

@@ -45,10 +45,11 @@ func bootTime() time.Duration {
 // A Lease is this node's right to serve. It holds while the leader's word for it
 // is fresh, and when it holds, Local contains every takeover of a volume that was
 // decided before the leader gave that word: a holder whose lease had lapsed looks
-// there before it goes on.
+// there before it goes on. Term tells it that the lease had.
 type Lease struct {
 	clock    func() time.Duration
 	deadline atomic.Int64 // on the clock
+	term     atomic.Uint64
 
 	mu      sync.Mutex // guards renewed
 	renewed chan struct{}
@@ -68,6 +69,12 @@ func (l *Lease) Valid() bool { return l.clock() < l.Deadline() }
 // Deadline is when the lease runs out unless it is renewed, on Config.Clock,
 // which is CLOCK_BOOTTIME.
 func (l *Lease) Deadline() time.Duration { return time.Duration(l.deadline.Load()) }
+
+// Term counts how often the lease began, after it had run out or for the first
+// time. What was taken over from this node was taken between two terms: who finds
+// that the lease holds, and only then that the term is the one it knows, still has
+// what it had.
+func (l *Lease) Term() uint64 { return l.term.Load() }
 
 // Renewed is closed when the lease is next renewed.
 func (l *Lease) Renewed() <-chan struct{} {
@@ -110,7 +117,10 @@ func (l *Lease) Lost(ctx context.Context) error {
 func (l *Lease) extend(until time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if int64(until) > l.deadline.Load() {
+	if was := l.deadline.Load(); int64(until) > was {
+		if l.clock() >= time.Duration(was) {
+			l.term.Add(1) // before the lease holds again
+		}
 		l.deadline.Store(int64(until))
 	}
 	close(l.renewed)

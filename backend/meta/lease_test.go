@@ -29,8 +29,9 @@ func TestLeaseEndsAtTheHolderFirst(t *testing.T) {
 		lead := c.leader()
 		n := c.others(lead)[0]
 		c.leased()
+		term := n.Lease().Term()
 		time.Sleep(20 * time.Second)
-		if !n.Lease().Valid() {
+		if !n.Lease().Valid() || n.Lease().Term() != term {
 			t.Fatal("a healthy node lost its lease")
 		}
 		cut := time.Now()
@@ -62,6 +63,9 @@ func TestLeaseEndsAtTheHolderFirst(t *testing.T) {
 		defer cancel()
 		if err := n.Lease().Wait(ctx); err != nil {
 			t.Errorf("the node that came back got no lease: %v", err)
+		}
+		if got := n.Lease().Term(); got != term+1 {
+			t.Errorf("the lease is in term %d after it ran out once, want %d", got, term+1)
 		}
 		if s, err := lead.LeaseState(n.id); err != nil || s.Expired {
 			t.Errorf("LeaseState of the node that came back: %+v, %v", s, err)

@@ -79,9 +79,11 @@ type Record interface {
 	Volume(ctx context.Context, id model.VolumeID) (model.Volume, error)
 }
 
-// Lease is the node's lease. While it is not valid, no request begins and none
-// is answered.
+// Lease is the right to serve the volume. While it is not valid, no request begins
+// and none is answered.
 type Lease interface {
-	Valid() bool                    // cheap: asked at least twice for each request
-	Wait(ctx context.Context) error // returns nil once it is valid
+	Valid() bool // cheap: asked at least twice for each request
+	// Wait returns nil once it is valid, and model.Fenced if it never will be again,
+	// because the record names another holder by now; that ends the volume.
+	Wait(ctx context.Context) error
 }

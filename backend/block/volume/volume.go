@@ -247,15 +247,26 @@ func (v *Volume) admit(ctx context.Context, off, n int64) error {
 	return v.leased(ctx)
 }
 
-// leased waits until the node has its lease.
+// leased waits until the volume may be served.
 func (v *Volume) leased(ctx context.Context) error {
 	for !v.cfg.Lease.Valid() {
 		if err := v.Err(); err != nil {
 			return err
 		}
 		if err := v.cfg.Lease.Wait(ctx); err != nil {
+			if model.CodeOf(err) == model.Fenced {
+				v.Fence(err)
+			}
 			return err
 		}
 	}
 	return nil
+}
+
+// Fence ends the volume, because the record names another holder. Requests under
+// way and all later ones fail with err.
+func (v *Volume) Fence(err error) {
+	v.mu.Lock()
+	v.end(err)
+	v.unlock()
 }
