@@ -24,10 +24,11 @@ const root = "drystone.example/drystone/backend/"
 // and the packages named after the bar.
 var allowed = map[string]string{
 	// level 0
-	"model": "",
-	"must":  "",
-	"iobuf": "must",
-	"sock":  "",
+	"model":     "",
+	"must":      "",
+	"iobuf":     "must",
+	"sock":      "",
+	"compactor": "",
 	// level 1
 	"pki":          "model must",
 	"uring":        "must iobuf",
@@ -44,8 +45,8 @@ var allowed = map[string]string{
 	// level 2
 	"wire":         "model must pki sock",
 	"meta/state":   "meta/command model must",
-	"meta/raftlog": "model must",
-	"block/disk":   "uring block/layout iobuf model must",
+	"meta/raftlog": "compactor model must",
+	"block/disk":   "compactor uring block/layout iobuf model must",
 	"metrics":      "model must",
 	// level 3
 	"gossip":       "model must wire",
@@ -81,7 +82,7 @@ var owners = map[string]string{
 	"github.com/hashicorp/memberlist":     "gossip",
 	"github.com/digitalocean/go-libvirt":  "virt",
 	"libvirt.org/go/libvirtxml":           "virt",
-	"github.com/cockroachdb/pebble/v2":    "block/disk meta/raftlog",
+	"github.com/cockroachdb/pebble/v2":    "compactor block/disk meta/raftlog",
 	"modernc.org/sqlite":                  "meta/state",
 	"database/sql":                        "meta/state",
 	"github.com/danielgtaylor/huma/v2":    "api",

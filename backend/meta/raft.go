@@ -20,8 +20,11 @@ const (
 	heartbeatTimeout = 1200 * time.Millisecond
 	electionTimeout  = 1200 * time.Millisecond
 	leaderLease      = time.Second
-	commitTimeout    = 50 * time.Millisecond
-	rpcTimeout       = 3 * time.Second
+	// commitTimeout is how soon a follower is told again what is committed. It hears
+	// of it by announce; this is for what was lost, and costs an idle leader a message
+	// to each follower.
+	commitTimeout = 250 * time.Millisecond
+	rpcTimeout    = 3 * time.Second
 
 	appendMost        = 256 // entries in one message and one transaction
 	snapshotThreshold = 4096

@@ -127,7 +127,7 @@ type transport struct {
 	tick uint64     // counts moments
 	acks map[raft.ServerID]ack
 	news chan struct{}          // closed when acks has changed
-	busy map[raft.ServerID]bool // peers with an announcement on its way
+	busy map[raft.ServerID]bool // peers with an announcement on its way; true: another is to follow
 }
 
 // An ack says that a peer was in a term at some time after the moment asked.
@@ -216,17 +216,29 @@ func (t *transport) agreed(id raft.ServerID, term, after uint64) bool {
 }
 
 // begin reports whether an announcement may be sent to a peer; then end follows.
+// If not, one is on its way, and end will say that another is to follow.
 func (t *transport) begin(id raft.ServerID) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.busy[id] {
-		return false
-	}
-	t.busy[id] = true
-	return true
+	_, busy := t.busy[id]
+	t.busy[id] = busy
+	return !busy
 }
 
-func (t *transport) end(id raft.ServerID) {
+// end reports whether another announcement is to follow; then end follows again.
+func (t *transport) end(id raft.ServerID) (more bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.busy[id] {
+		t.busy[id] = false
+		return true
+	}
+	delete(t.busy, id)
+	return false
+}
+
+// forget ends what begin began, whatever is to follow.
+func (t *transport) forget(id raft.ServerID) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	delete(t.busy, id)

@@ -11,6 +11,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"drystone.example/drystone/backend/compactor"
 	"drystone.example/drystone/backend/model"
 	"drystone.example/drystone/backend/must"
 )
@@ -72,7 +73,7 @@ func openStore(fs vfs.FS, dir string, ev storeEvents) (*store, error) {
 			},
 		},
 	}
-	opts.Experimental.CompactionScheduler = &oneCompaction{}
+	opts.Experimental.CompactionScheduler = &compactor.One{}
 	var err error
 	if s.db, err = pebble.Open(dir, opts); err != nil {
 		s.cache.Unref()

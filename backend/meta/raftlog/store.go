@@ -11,6 +11,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/hashicorp/raft"
 
+	"drystone.example/drystone/backend/compactor"
 	"drystone.example/drystone/backend/model"
 )
 
@@ -82,7 +83,7 @@ func Open(o Options) (*Store, error) {
 	s := &Store{ops: make(chan *op), closing: make(chan struct{}), failed: make(chan struct{})}
 	s.log = &logger{fatal: s.latch}
 	s.cache = pebble.NewCache(1 << 20)
-	db, err := pebble.Open(o.Dir, &pebble.Options{
+	opts := &pebble.Options{
 		FS:                          o.FS,
 		Cache:                       s.cache,
 		FormatMajorVersion:          pebble.FormatNewest,
@@ -90,7 +91,10 @@ func Open(o Options) (*Store, error) {
 		MemTableStopWritesThreshold: 4,
 		MaxOpenFiles:                64,
 		Logger:                      s.log,
-	})
+		CompactionConcurrencyRange:  func() (int, int) { return 1, 1 },
+	}
+	opts.Experimental.CompactionScheduler = &compactor.One{}
+	db, err := pebble.Open(o.Dir, opts)
 	if err != nil {
 		s.cache.Unref()
 		return nil, fmt.Errorf("open raft's log: %w", err)

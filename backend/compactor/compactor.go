@@ -1,4 +1,7 @@
-package disk
+// Package compactor lets a pebble database compact one thing at a time, and be still
+// when there is nothing to do. Pebble's own scheduler looks around ten times a second
+// whether it may do more; an idle node shall not wake its processors.
+package compactor
 
 import (
 	"sync"
@@ -6,10 +9,9 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 )
 
-// oneCompaction lets pebble compact one thing at a time. Pebble's own scheduler does
-// too, but looks around ten times a second whether it may do more; an idle disk
-// shall not wake its processor.
-type oneCompaction struct {
+// A One is the scheduler of one database: set it as CompactionScheduler in the
+// experimental options, with a CompactionConcurrencyRange of one.
+type One struct {
 	db pebble.DBForCompaction // set before anything else is called
 
 	granting sync.Mutex // held while db is asked; taken before mu
@@ -19,10 +21,11 @@ type oneCompaction struct {
 	ended   bool
 }
 
-func (s *oneCompaction) Register(_ int, db pebble.DBForCompaction) { s.db = db }
+// Register is called with the database, before anything else.
+func (s *One) Register(_ int, db pebble.DBForCompaction) { s.db = db }
 
 // Unregister returns when the database is not being asked any more.
-func (s *oneCompaction) Unregister() {
+func (s *One) Unregister() {
 	s.granting.Lock()
 	defer s.granting.Unlock()
 	s.mu.Lock()
@@ -30,7 +33,8 @@ func (s *oneCompaction) Unregister() {
 	s.ended = true
 }
 
-func (s *oneCompaction) TrySchedule() (bool, pebble.CompactionGrantHandle) {
+// TrySchedule lets a compaction begin unless one runs.
+func (s *One) TrySchedule() (bool, pebble.CompactionGrantHandle) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.ended || s.running > 0 {
@@ -41,10 +45,10 @@ func (s *oneCompaction) TrySchedule() (bool, pebble.CompactionGrantHandle) {
 }
 
 // UpdateGetAllowedWithoutPermission has nothing to do: the limit never changes.
-func (s *oneCompaction) UpdateGetAllowedWithoutPermission() {}
+func (s *One) UpdateGetAllowedWithoutPermission() {}
 
 // Done ends a compaction and begins the next one, if one waits.
-func (s *oneCompaction) Done() {
+func (s *One) Done() {
 	s.granting.Lock()
 	defer s.granting.Unlock()
 	s.mu.Lock()
@@ -62,11 +66,11 @@ func (s *oneCompaction) Done() {
 	s.running++
 }
 
-// Started, MeasureCPU and CumulativeStats report what nobody here needs.
-func (s *oneCompaction) Started() {}
+// Started is not used.
+func (s *One) Started() {}
 
 // MeasureCPU is not used.
-func (s *oneCompaction) MeasureCPU(pebble.CompactionGoroutineKind) {}
+func (s *One) MeasureCPU(pebble.CompactionGoroutineKind) {}
 
 // CumulativeStats is not used.
-func (s *oneCompaction) CumulativeStats(pebble.CompactionGrantHandleStats) {}
+func (s *One) CumulativeStats(pebble.CompactionGrantHandleStats) {}
