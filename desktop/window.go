@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"github.com/wailsapp/wails/v2"
 	"github.com/wailsapp/wails/v2/pkg/logger"
@@ -103,15 +104,29 @@ func window(ctx context.Context, c gateway.Config, dir string, log *slog.Logger)
 	return errors.Join(err, <-served)
 }
 
-// attend closes the window when the program is told to end, and brings it to the
-// front when the program is started a second time. It ends with the window.
+// quitEvery is how often a window that has been told to close is told again.
+const quitEvery = 500 * time.Millisecond
+
+// attend sees to it that the window closes when the program is told to end, and
+// brings it to the front when the program is started a second time. It ends with
+// the window.
+//
+// Wails closes the window on signals itself, but what it does before the window's
+// main loop runs is lost.
 func attend(ctx, app context.Context, again, closed <-chan struct{}) {
 	for {
 		select {
 		case <-ctx.Done():
-			runtime.Quit(app)
-			<-closed
-			return
+			tick := time.NewTicker(quitEvery)
+			defer tick.Stop()
+			for {
+				select {
+				case <-tick.C:
+					runtime.Quit(app)
+				case <-closed:
+					return
+				}
+			}
 		case <-again:
 			runtime.WindowUnminimise(app)
 			runtime.Show(app)

@@ -46,4 +46,4 @@ export DISPLAY=:$display DRYSTONE_DESKTOP_TEST=$dir
 # The locale is the one under which the page once stayed blank.
 timeout 300 env -C tests/desktop -u WAYLAND_DISPLAY HOME="$dir/home" XDG_RUNTIME_DIR="$dir/home" LC_ALL=C \
 	dbus-run-session -- "$dir/desktop.test" -test.v 2>"$dir/session.log" ||
-	{ tail -n 40 "$dir/session.log" >&2; exit 1; }
+	{ tail -n 200 "$dir/session.log" "$dir/app.log" >&2; exit 1; }

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/godbus/dbus/v5"
 )
@@ -232,12 +233,20 @@ func (s *screen) click(is role, name string) {
 	s.hand("mousemove", strconv.Itoa(x), strconv.Itoa(y), "click", "1")
 }
 
-// enter clicks into a field, empties it and types.
+// enter clicks into a field, empties it, types, and waits until it is all there:
+// the page takes keys one by one, and a click may overtake them.
 func (s *screen) enter(field role, name, text string) {
 	s.t.Helper()
 	s.click(field, name)
 	s.hand("key", "ctrl+a")
 	s.hand("type", "--delay", "3", text)
+	s.await("what was typed into "+strconv.Quote(name), func(top thing) (thing, bool) {
+		o, ok := top.find(field, name)
+		if field == password { // it shows dots
+			return o, ok && utf8.RuneCountInString(o.text) == utf8.RuneCountInString(text)
+		}
+		return o, ok && o.text == text
+	})
 }
 
 // hand moves mouse and keyboard.
