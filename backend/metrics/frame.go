@@ -257,8 +257,8 @@ func history(start int64, columns []string, slots [][]row) History {
 	return h
 }
 
-// Caught waits until every other node was asked at least once since it is known,
-// or ctx ends; the caller is watching. It makes the first History whole.
+// Caught waits until every other node was asked at least once since somebody
+// watches, or ctx ends; the caller is watching. It makes the first History whole.
 func (m *Metrics) Caught(ctx context.Context) {
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()

@@ -59,7 +59,7 @@ type Metrics struct {
 // series is one node's samples, oldest first.
 type series struct {
 	samples []Sample
-	polled  bool      // whether it was ever asked; always true for self
+	polled  bool      // whether it was asked since somebody watches; always true for self
 	busy    bool      // a poll is under way
 	heard   time.Time // by our clock, when the newest sample came
 }
@@ -269,6 +269,11 @@ func (m *Metrics) Watch() *Watch {
 	w := &Watch{m: m, c: make(chan struct{}, 1)}
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if !m.watchedLocked() { // the others' samples have gaps: Caught waits until they are asked again
+		for node, s := range m.nodes {
+			s.polled = node == m.Self
+		}
+	}
 	m.watchers[w] = struct{}{}
 	return w
 }
@@ -288,6 +293,10 @@ func (w *Watch) Close() {
 func (m *Metrics) watched() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	return m.watchedLocked()
+}
+
+func (m *Metrics) watchedLocked() bool {
 	return len(m.watchers) > 0 || !m.left.IsZero() && time.Since(m.left) < linger
 }
 

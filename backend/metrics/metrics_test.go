@@ -160,6 +160,14 @@ func TestFrames(t *testing.T) {
 	})
 }
 
+// soon is a context that ends in five seconds.
+func soon(t *testing.T) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	t.Cleanup(cancel)
+	return ctx
+}
+
 // Nobody is asked while nobody watches, and a watcher sees what the others did
 // before it came.
 func TestHistoryReachesBack(t *testing.T) {
@@ -170,9 +178,7 @@ func TestHistoryReachesBack(t *testing.T) {
 			t.Errorf("%d calls while nobody watched", n)
 		}
 		w := m.Watch()
-		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
-		defer cancel()
-		m.Caught(ctx)
+		m.Caught(soon(t))
 		h := m.History(Nodes, 120)
 		if len(h.IDs) != 3 || len(h.T) != 120 || len(h.Series["cpu"]) != 120 {
 			t.Fatalf("History has %d ids, %d times", len(h.IDs), len(h.T))
@@ -194,6 +200,16 @@ func TestHistoryReachesBack(t *testing.T) {
 		time.Sleep(time.Minute)
 		if n := net.count() - before; n != 0 {
 			t.Errorf("%d calls after the watcher left", n)
+		}
+
+		// The next watcher sees what it missed, too.
+		w = m.Watch()
+		defer w.Close()
+		m.Caught(soon(t))
+		for i, values := range m.History(Nodes, 60).Series["r_iops"] {
+			if !cmp.Equal(values, []float64{1000, 1000, 1000}, about) {
+				t.Errorf("watching anew: r_iops at %d = %v, want 1000 of each", i, values)
+			}
 		}
 	})
 }

@@ -170,7 +170,7 @@ func (s service) CreateVM(ctx context.Context, by model.Actor, spec api.VMSpec) 
 		}
 	}()
 	for i, d := range spec.Disks {
-		name := fmt.Sprintf("%s-disk%d", spec.Name, i+1)
+		name := diskName(vm, i+1)
 		id, mine, err := s.diskFor(ctx, by, d, name, work)
 		if mine {
 			made = append(made, id)
@@ -188,6 +188,17 @@ func (s service) CreateVM(ctx context.Context, by model.Actor, spec api.VMSpec) 
 	}
 	vm = out.(model.VM) //nolint:errcheck,forcetypeassert // the command says what it returns
 	return vm, nil
+}
+
+// diskName names the volume of a machine's n-th disk after it. A name that would be
+// too long is cut, and the identifier keeps it apart from others cut alike.
+func diskName(vm model.VM, n int) string {
+	name := fmt.Sprintf("%s-disk%d", vm.Name, n)
+	if len(name) > model.MaxName {
+		end := fmt.Sprintf("-%s-disk%d", vm.ID, n)
+		name = vm.Name[:model.MaxName-len(end)] + end
+	}
+	return name
 }
 
 // diskFor makes or finds the volume of one disk; mine says that it was made.

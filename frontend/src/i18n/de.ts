@@ -192,7 +192,7 @@ export const de: Texts = {
     empty: 'Ein Name wird gebraucht.',
     letters:
       'Nur Buchstaben, Ziffern, Punkt, Strich und Unterstrich, mit Buchstabe oder Ziffer am Anfang.',
-    long: 'Höchstens 57 Zeichen: die Platte heißt nach der Maschine.',
+    long: 'Höchstens 63 Zeichen.',
     rule: 'Buchstaben, Ziffern, Punkt, Strich und Unterstrich.',
   },
   nav: {

@@ -186,7 +186,7 @@ export const en = {
   name: {
     empty: 'A name is needed.',
     letters: 'Only letters, digits, dot, dash and underscore, starting with a letter or digit.',
-    long: 'At most 57 characters: its disk is named after it.',
+    long: 'At most 63 characters.',
     rule: 'Letters, digits, dot, dash and underscore.',
   },
   nav: {

@@ -36,8 +36,8 @@ describe('the first step of the wizard', () => {
     screen.getByText(/Only letters, digits/);
     expect(name().getAttribute('aria-invalid')).toBe('true');
     expect(next().disabled).toBe(true);
-    type('a'.repeat(58));
-    screen.getByText(/At most 57 characters/);
+    type('a'.repeat(64));
+    screen.getByText(/At most 63 characters/);
     type('my-machine');
     expect(screen.queryByText(/Only letters|At most/)).toBeNull();
     expect(next().disabled).toBe(false);

@@ -19,8 +19,8 @@ describe('nameProblem', () => {
     ['wéb', 'letters'],
     ['web/1', 'letters'],
     ['web\n', 'letters'],
-    ['a'.repeat(57), undefined],
-    ['a'.repeat(58), 'long'],
+    ['a'.repeat(63), undefined],
+    ['a'.repeat(64), 'long'],
   ] as const)('of %j', (name, want) => {
     expect(nameProblem(name)).toBe(want);
   });

@@ -28,8 +28,7 @@ export const bounds = {
   disk: { min: 2 ** 20, max: 256 * 2 ** 40 },
 } as const;
 
-/** A name has 63 characters at most, and a machine's disk has "-disk1" behind its name. */
-const LONGEST_NAME = 57;
+const LONGEST_NAME = 63;
 
 /** The one grammar of names; the server holds it too. */
 export function nameProblem(name: string): 'empty' | 'long' | 'letters' | undefined {
