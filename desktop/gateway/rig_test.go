@@ -1,3 +1,7 @@
+//go:build linux
+
+// The server that the gateway is tested against is a node's, and nodes are Linux.
+
 package gateway_test
 
 import (
