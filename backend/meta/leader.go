@@ -152,10 +152,14 @@ func (m *Record) Leader() (model.NodeID, bool) {
 // moment: only what goes through Apply is decided once.
 func (m *Record) Lead(ctx context.Context) (context.Context, error) {
 	for {
+		if err := ctx.Err(); err != nil {
+			return nil, err //nolint:wrapcheck // the caller's own
+		}
 		r, changed := m.lead.now()
 		if r != nil && r.ctx.Err() == nil {
 			lead, cancel := context.WithCancel(ctx)
-			context.AfterFunc(r.ctx, cancel)
+			unhook := context.AfterFunc(r.ctx, cancel)
+			context.AfterFunc(lead, func() { unhook() })
 			return lead, nil
 		}
 		select {

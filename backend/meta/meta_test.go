@@ -2,6 +2,7 @@ package meta
 
 import (
 	"context"
+	"errors"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -552,6 +553,25 @@ func TestFollowerSeesSoon(t *testing.T) {
 		// The network and the disks take no time here: what is left is waiting.
 		if took := time.Since(began); took > commitTimeout {
 			t.Errorf("20 changes at a follower took %v", took)
+		}
+	})
+}
+
+// Who is told to stop does not lead any more, though the node still does: a daemon
+// that stops would begin its leader's loops again and again.
+func TestLeadEndsWithItsContext(t *testing.T) {
+	bubble(t, 1, func(c *cluster) {
+		t := c.t
+		n := c.leader()
+		ctx, cancel := context.WithCancel(t.Context())
+		lead, err := n.Lead(ctx)
+		if err != nil || lead.Err() != nil {
+			t.Fatalf("lead: %v", err)
+		}
+		cancel()
+		<-lead.Done()
+		if _, err := n.Lead(ctx); !errors.Is(err, context.Canceled) {
+			t.Errorf("lead with a context that has ended: %v", err)
 		}
 	})
 }
