@@ -74,13 +74,10 @@ func (a *Agent) Export(ctx context.Context, front Front, id model.VolumeID, path
 	return nil
 }
 
-// releaseWait gives a Hold up and waits until the record says so.
+// releaseWait gives a Hold up and, if nobody else uses it, waits until the record
+// says so.
 func (a *Agent) releaseWait(h *Hold) {
-	a.holds.mu.Lock()
-	last := h.users == 1
-	a.holds.mu.Unlock()
-	a.Release(h)
-	if last {
+	if a.Release(h) {
 		<-h.gone
 	}
 }

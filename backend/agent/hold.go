@@ -205,15 +205,16 @@ func again(err error, was, now model.Volume, purpose model.Purpose) bool {
 }
 
 // Release gives up one use of a Hold; the last one closes the volume and frees
-// it in the record, in the background.
-func (a *Agent) Release(h *Hold) {
+// it in the record, in the background. It reports whether it was the last.
+func (a *Agent) Release(h *Hold) (last bool) {
 	a.holds.mu.Lock()
 	h.users--
-	last := h.users == 0
+	last = h.users == 0
 	a.holds.mu.Unlock()
 	if last {
 		a.work.Go(func() { a.close(h) })
 	}
+	return last
 }
 
 // close ends a Hold that nobody uses any more.

@@ -23,6 +23,7 @@ const (
 	imageMemory = "2147483648" // bytes of address space
 	imageCPU    = "3600"       // seconds
 	probeTime   = 30 * time.Second
+	checkTime   = 10 * time.Minute
 	sayLimit    = 64 << 10 // of what it prints
 )
 
@@ -41,8 +42,8 @@ type imageInfo struct {
 }
 
 // inspectImage says how large the disk in an image file is, and refuses a file
-// that is not of the format, that needs other files, or that promises more than
-// a volume can be.
+// that is not of the format, that needs other files, that is damaged, or that
+// promises more than a volume can be.
 func inspectImage(ctx context.Context, path, format string) (model.Bytes, error) {
 	ctx, cancel := context.WithTimeout(ctx, probeTime)
 	defer cancel()
@@ -72,7 +73,34 @@ func inspectImage(ctx context.Context, path, format string) (model.Bytes, error)
 	if err := model.ValidateSize(size); err != nil {
 		return 0, err
 	}
-	return size, nil
+	return size, checkImage(ctx, path, format)
+}
+
+// What qemu-img check ends with where the image is not known to be damaged.
+const (
+	checkLeaks   = 3  // it is larger than it need be
+	checkUnknown = 63 // the format has nothing to check by
+)
+
+// checkImage refuses an image whose tables contradict each other or its size: what
+// lies beyond the end of a file that was cut short would be read as zeros.
+func checkImage(ctx context.Context, path, format string) error {
+	ctx, cancel := context.WithTimeout(ctx, checkTime)
+	defer cancel()
+	err := limited(ctx, "qemu-img", "check", "-f", format, path).Run()
+	var exit *exec.ExitError
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return fmt.Errorf("check image: %w", ctx.Err())
+	case !errors.As(err, &exit):
+		return fmt.Errorf("check image: %w", err)
+	case exit.ExitCode() == checkLeaks, exit.ExitCode() == checkUnknown:
+		return nil
+	}
+	return model.Errorf(model.Invalid,
+		"the %s image is damaged, or its file was cut short (see qemu-img check)", format)
 }
 
 // convertImage writes an image into the volume served at an NBD socket; progress

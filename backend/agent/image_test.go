@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"bytes"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -45,9 +46,13 @@ func TestInspectImageRefuses(t *testing.T) {
 	qemuImg(t, "create", "-q", "-f", "qcow2", "-o", "data_file="+filepath.Join(dir, "elsewhere")+",data_file_raw=on", data, "64M")
 	split := filepath.Join(dir, "split.vmdk")
 	qemuImg(t, "create", "-q", "-f", "vmdk", "-o", "subformat=monolithicFlat", split, "64M")
-	for path, format := range map[string]string{
+	refused := map[string]string{
 		child: "qcow2", huge: "qcow2", junk: "qcow2", data: "qcow2", split: "vmdk",
-	} {
+	}
+	for _, format := range []string{"qcow2", "vmdk", "vhdx"} {
+		refused[cutShort(t, dir, format)] = format
+	}
+	for path, format := range refused {
 		_, err := inspectImage(t.Context(), path, format)
 		if model.CodeOf(err) != model.Invalid {
 			t.Errorf("%s: %v, want %s", filepath.Base(path), err, model.Invalid)
@@ -55,6 +60,24 @@ func TestInspectImageRefuses(t *testing.T) {
 			t.Errorf("%s: the error shows our path: %v", filepath.Base(path), err)
 		}
 	}
+}
+
+// cutShort makes an image with data and takes the second half of its file away.
+func cutShort(t *testing.T, dir, format string) string {
+	t.Helper()
+	raw, path := filepath.Join(dir, "raw"), filepath.Join(dir, "cut."+format)
+	if err := os.WriteFile(raw, bytes.Repeat([]byte("data"), 4<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	qemuImg(t, "convert", "-f", "raw", "-O", format, raw, path)
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(path, info.Size()/2); err != nil {
+		t.Fatal(err)
+	}
+	return path
 }
 
 func TestFollowProgress(t *testing.T) {

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"bufio"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -58,9 +59,7 @@ func (c *cluster) listen(name string) *port {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		for s := bufio.NewScanner(out); s.Scan(); {
-			p.take(s.Text())
-		}
+		p.follow(out)
 	}()
 	c.t.Cleanup(func() {
 		_ = in.Close()
@@ -69,6 +68,13 @@ func (c *cluster) listen(name string) *port {
 		_ = p.cmd.Wait()
 	})
 	return p
+}
+
+// follow takes in what a guest says until the end.
+func (p *port) follow(out io.Reader) {
+	for s := bufio.NewScanner(out); s.Scan(); {
+		p.take(s.Text())
+	}
 }
 
 func (p *port) take(line string) {

@@ -82,6 +82,16 @@ func up(t *testing.T, extra ...string) *cluster {
 	return c
 }
 
+// part runs a part of a test on the cluster.
+func (c *cluster) part(name string, f func(t *testing.T)) {
+	whole := c.t
+	whole.Run(name, func(t *testing.T) {
+		c.t = t
+		defer func() { c.t = whole }()
+		f(t)
+	})
+}
+
 // load reads cluster.json, which every dev command rewrites.
 func (c *cluster) load() {
 	c.t.Helper()
@@ -277,6 +287,14 @@ func (c *cluster) awaitUsed(name string, want int64) {
 	})
 }
 
+// awaitFree waits until nobody holds a volume.
+func (c *cluster) awaitFree(name string) {
+	c.t.Helper()
+	eventually(c.t, 10*time.Second, name+" is let go", func() bool {
+		return get[volume](c, "volume", "show", name).Holder == ""
+	})
+}
+
 // An export is a running `volume export`.
 type export struct {
 	uri  string
@@ -293,8 +311,14 @@ func (e *export) socket() string {
 // export serves a volume by NBD from a node until the test or stop ends it.
 func (c *cluster) export(name, node string) *export {
 	c.t.Helper()
+	return c.exportBy("nbd", name, node)
+}
+
+// exportBy is export by a protocol.
+func (c *cluster) exportBy(protocol, name, node string) *export {
+	c.t.Helper()
 	cmd := exec.Command(program("drystone"), "volume", "export", name, "--node", node,
-		"--nbd", filepath.Join(c.dir, name+"-"+node+".sock"))
+		"--"+protocol, filepath.Join(c.dir, name+"-"+node+".sock"))
 	cmd.Env = append(os.Environ(), "DRYSTONE_DIR="+c.dir)
 	var errs bytes.Buffer
 	cmd.Stderr = &errs

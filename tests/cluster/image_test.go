@@ -1,0 +1,143 @@
+package cluster
+
+import (
+	"bytes"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// An image becomes a volume; a machine that is made from it has a copy of its own,
+// which outlives it. An image that is damaged leaves nothing behind. A volume that is
+// exported by vhost-user is a disk to a QEMU that nobody of ours started.
+func TestImagesAndExports(t *testing.T) {
+	c := up(t, "--storage-only", "--disks", "1")
+	raw, qcow := makeImage(t)
+
+	c.part("image", func(*testing.T) {
+		c.must("image", "import", qcow, "--name", "base")
+		c.compare("base", "node2", raw)
+		c.awaitUsed("base", 5<<20)
+		c.must("vm", "create", "m", "--disk", "base", "--disk", "64M")
+		c.must("volume", "delete", "base", "--yes")
+		c.compare("m-disk1", "node3", raw)
+		c.awaitUsed("m-disk1", 5<<20)
+		c.awaitUsed("m-disk2", 0)
+		c.must("vm", "delete", "m", "--yes")
+	})
+
+	c.part("damaged", func(t *testing.T) {
+		before := snapshot(c)
+		for name, hurt := range map[string]func(b []byte) []byte{
+			"cut short": func(b []byte) []byte { return b[:len(b)/2] },
+			// All clusters that the first table names lie far outside the file.
+			"bad table": func(b []byte) []byte {
+				return append(b[:3<<16:3<<16], bytes.Repeat([]byte{0x7f}, len(b)-3<<16)...)
+			},
+		} {
+			b, err := os.ReadFile(qcow)
+			if err != nil {
+				t.Fatal(err)
+			}
+			bad := filepath.Join(t.TempDir(), "bad.qcow2")
+			if err := os.WriteFile(bad, hurt(b), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			r := c.run("image", "import", bad, "--name", "bad")
+			if r.status != 1 || !strings.Contains(r.errs, "image") || strings.Contains(r.errs, "internal error") {
+				t.Errorf("%s: %v", name, r)
+			}
+		}
+		if after := snapshot(c); after != before {
+			t.Errorf("a damaged image left something:\n%s\nbefore:\n%s", after, before)
+		}
+	})
+
+	c.part("vhost", func(t *testing.T) {
+		c.must("volume", "create", "v", "256M")
+		e := c.exportBy("vhost", "v", "node2")
+		socket, ok := strings.CutPrefix(e.uri, "vhost-user:")
+		if !ok {
+			t.Fatalf("the export is ready at %q", e.uri)
+		}
+		verifyIn(t, socket)
+		e.stop()
+		c.awaitFree("v")
+	})
+}
+
+// makeImage makes a disk of 32 MiB with 5 MiB of data, raw and as qcow2.
+func makeImage(t *testing.T) (raw, qcow string) {
+	t.Helper()
+	dir := t.TempDir()
+	raw, qcow = filepath.Join(dir, "d.raw"), filepath.Join(dir, "d.qcow2")
+	b := make([]byte, 32<<20)
+	random := rand.NewChaCha8([32]byte{1})
+	for _, mib := range []int{0, 1, 9, 10, 31} {
+		_, _ = random.Read(b[mib<<20:][:1<<20])
+	}
+	if err := os.WriteFile(raw, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	tool(t, "qemu-img", "convert", "-f", "raw", "-O", "qcow2", raw, qcow)
+	return raw, qcow
+}
+
+func tool(t *testing.T, name string, args ...string) {
+	t.Helper()
+	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
+		t.Fatalf("%s %v: %v\n%s", name, args, err, out)
+	}
+}
+
+// compare fails unless a volume, read from a node, is what a file has.
+func (c *cluster) compare(name, node, raw string) {
+	c.t.Helper()
+	e := c.export(name, node)
+	defer e.stop()
+	tool(c.t, "qemu-img", "compare", "-f", "raw", "-F", "raw", raw, e.uri)
+}
+
+// verifyIn boots the demo guest on a vhost-user disk and waits until it has verified
+// some of what it wrote.
+func verifyIn(t *testing.T, socket string) {
+	t.Helper()
+	files := filepath.Join("..", "..", "bin", "guest")
+	cmd := exec.Command("qemu-system-x86_64", "-accel", "tcg", "-M", "q35,memory-backend=mem", "-m", "256",
+		"-uuid", "6472790a-5354-4f4e-8000-000000000001",
+		"-object", "memory-backend-memfd,id=mem,size=256M,share=on",
+		"-chardev", "socket,id=disk,path="+socket, "-device", "vhost-user-blk-pci,chardev=disk",
+		"-kernel", filepath.Join(files, "vmlinuz"), "-initrd", filepath.Join(files, "initrd.img"),
+		"-append", "console=ttyS0 quiet verifier.area=64M", "-nodefaults", "-display", "none", "-serial", "stdio")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	p := &port{t: t}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		p.follow(out)
+	}()
+	defer func() {
+		_ = cmd.Process.Kill()
+		<-done
+		_ = cmd.Wait()
+	}()
+	eventually(t, 90*time.Second, "the guest verifies its disk", func() bool {
+		blocks, _, _, _ := p.now()
+		return blocks > 1000
+	})
+	if _, errors, _, bad := p.now(); errors != 0 || len(bad) > 0 {
+		t.Errorf("the guest's verifier found %d errors: %v", errors, bad)
+	}
+}
