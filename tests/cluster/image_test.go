@@ -32,6 +32,7 @@ func TestImagesAndExports(t *testing.T) {
 	})
 
 	c.part("damaged", func(t *testing.T) {
+		t.Helper()
 		before := snapshot(c)
 		for name, hurt := range map[string]func(b []byte) []byte{
 			"cut short": func(b []byte) []byte { return b[:len(b)/2] },
@@ -59,6 +60,7 @@ func TestImagesAndExports(t *testing.T) {
 	})
 
 	c.part("vhost", func(t *testing.T) {
+		t.Helper()
 		c.must("volume", "create", "v", "256M")
 		e := c.exportBy("vhost", "v", "node2")
 		socket, ok := strings.CutPrefix(e.uri, "vhost-user:")
