@@ -222,7 +222,7 @@ func (b *bench) startOurs(ctx context.Context) (uri string, stop func(), err err
 		_ = cli(context.WithoutCancel(ctx), "dev", "down", "--dir", dir).Run()
 	}
 	fmt.Fprintln(b.out, "starting a cluster of three nodes")
-	if err := cli(ctx, "dev", "up", "--nodes", "3", "--dir", dir, "--disks", "2", "--disk-size", "4G",
+	if err := cli(ctx, "dev", "up", "--nodes", "3", "--dir", dir, "--disks", "2", "--disk-size", "4G", "--reserve",
 		"--base", "127.0.200", "--storage-only").Run(); err != nil {
 		return "", stop, fmt.Errorf("start cluster: %w", err)
 	}

@@ -33,7 +33,12 @@ type link struct {
 }
 
 func newLink(p *peer) *link {
-	l := &link{peer: p, out: newOutbox(), pending: map[uint64]*call{}}
+	l := &link{peer: p, pending: map[uint64]*call{}}
+	l.out = newOutbox(func() bool {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return len(l.pending) > 1
+	})
 	l.ctx, l.cancel = context.WithCancelCause(p.client.ctx)
 	l.watch = time.AfterFunc(time.Hour, l.look)
 	l.watch.Stop()

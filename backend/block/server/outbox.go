@@ -28,9 +28,12 @@ type outbox struct {
 	closed bool
 
 	wake chan struct{} // cap 1
+	more func() bool   // whether other frames may be on their way here
 }
 
-func newOutbox() *outbox { return &outbox{wake: make(chan struct{}, 1)} }
+func newOutbox(more func() bool) *outbox {
+	return &outbox{wake: make(chan struct{}, 1), more: more}
+}
 
 // put adds a frame; it reports false, and keeps nothing, once the box is closed.
 func (o *outbox) put(f outgoing) bool {
@@ -80,7 +83,9 @@ func (o *outbox) take(empty []outgoing) []outgoing {
 		<-o.wake
 		// Whoever woke us may be in the midst of a series, as a disk is that
 		// answers a batch: let it finish, and send all in one write.
-		runtime.Gosched()
+		if o.more() {
+			runtime.Gosched()
+		}
 	}
 }
 

@@ -50,10 +50,10 @@ func newSession(ctx context.Context, s *Server, peer model.NodeID, conn net.Conn
 		server: s,
 		peer:   peer,
 		conn:   conn,
-		out:    newOutbox(),
 		lanes:  map[model.DiskID]*lane{},
 		held:   map[model.VolumeID]model.Generation{},
 	}
+	one.out = newOutbox(func() bool { return one.underWay.Load() > 1 })
 	one.ctx, one.cancel = context.WithCancel(ctx)
 	one.busy = time.AfterFunc(time.Hour, one.stillBusy)
 	one.busy.Stop()

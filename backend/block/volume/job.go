@@ -199,7 +199,9 @@ func (v *Volume) put(g *group, p *part, r *row, number uint64, now time.Time) {
 			return
 		}
 	}
-	if r.local { // the others are under way while the local one works
+	// The way to another node is the longer one. Its turn is last, because the
+	// goroutine that was woken last runs first.
+	if !r.local {
 		g.job.rows = append(g.job.rows, r)
 		return
 	}
