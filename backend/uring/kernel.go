@@ -24,6 +24,10 @@ const (
 	regEvent  = 4 // IORING_REGISTER_EVENTFD
 	mapSQEs   = 0x10000000
 	singleMap = 1 // IORING_FEAT_SINGLE_MMAP, Linux 5.4
+	// coopTasks is IORING_SETUP_COOP_TASKRUN, Linux 5.19: a completion does not
+	// interrupt the thread that submitted, but waits until it next enters the kernel,
+	// which is soon: at the latest with the next tick of the clock.
+	coopTasks = 1 << 8
 )
 
 type sqOffsets struct {
@@ -81,17 +85,26 @@ type kernelRing struct {
 }
 
 func newKernelRing(entries uint32) (*kernelRing, error) {
-	var p ringParams
-	fd, _, errno := unix.Syscall(unix.SYS_IO_URING_SETUP, uintptr(entries),
-		uintptr(unsafe.Pointer(&p)), 0) //nolint:gosec // as the kernel's interface wants it
+	p := ringParams{flags: coopTasks}
+	fd, errno := ringSetup(entries, &p)
+	if errno == unix.EINVAL {
+		p = ringParams{}
+		fd, errno = ringSetup(entries, &p)
+	}
 	if errno != 0 {
 		return nil, errno
 	}
-	k := &kernelRing{fd: int(fd)}
+	k := &kernelRing{fd: fd}
 	if err := k.setUp(&p); err != nil {
 		return nil, errors.Join(err, k.close())
 	}
 	return k, nil
+}
+
+func ringSetup(entries uint32, p *ringParams) (fd int, errno unix.Errno) {
+	got, _, errno := unix.Syscall(unix.SYS_IO_URING_SETUP, uintptr(entries),
+		uintptr(unsafe.Pointer(p)), 0) //nolint:gosec // as the kernel's interface wants it
+	return int(got), errno
 }
 
 func (k *kernelRing) setUp(p *ringParams) (err error) {

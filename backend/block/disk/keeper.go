@@ -73,8 +73,9 @@ func (d *Disk) applyRound() error {
 	return nil
 }
 
-// inPlaceMax is how many writes in place are under way at once.
-const inPlaceMax = 64
+// inPlaceMax is how many writes in place are under way at once: few, because the
+// journal waits behind them for the device.
+const inPlaceMax = 8
 
 // writeInPlace writes the blocks of a round, neighbours together.
 func (d *Disk) writeInPlace(places []place, round map[place]*blocks) error {
