@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -359,7 +360,7 @@ func (a *app) console(ctx context.Context, c *client.Client, ref string) error {
 	if ctx.Err() != nil {
 		err = nil
 	}
-	if late := port.Close(); late != nil && err == nil {
+	if late := port.Close(); err == nil && !errors.Is(late, net.ErrClosed) { // who was told to end closed it
 		err = late
 	}
 	copying.Wait()
