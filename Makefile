@@ -66,6 +66,10 @@ check: ## formatting, vet, lint, layering, types: what every commit passes
 test: deps build ## everything that must pass
 	@tests/run.sh
 
+.PHONY: conformance
+conformance: deps build-nodes ## what tools of others find of a volume, at length (root)
+	go test -count=1 -v -timeout 1h ./tests/conformance -conformance.long
+
 .PHONY: bench
 bench: build-nodes ## the speed table, beside qemu-nbd on a raw file in the same run
 	go run ./tests/bench

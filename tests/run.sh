@@ -24,5 +24,6 @@ if ((EUID != 0)); then
 fi
 step "demo guest" tests/guest/build.sh bin/guest
 step "clusters" go test -count=1 -timeout 25m ./tests/cluster
+step "conformance" go test -count=1 -timeout 10m ./tests/conformance
 step "browser" tests/browser/run.sh
 step "desktop" tests/desktop/run.sh

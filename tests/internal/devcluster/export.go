@@ -1,0 +1,82 @@
+package devcluster
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// An Export is a running `volume export`.
+type Export struct {
+	URI string // what it said it is ready at
+
+	cmd  *exec.Cmd
+	done chan error // holds how it ended, once it has
+	stop sync.Once
+}
+
+// Export serves a volume by a protocol, nbd or vhost, from a node, until Stop or
+// the end of the test.
+func (c *Cluster) Export(t *testing.T, protocol, name, node string) *Export {
+	t.Helper()
+	// Until Stop, not as long as the context of a test that is about to end.
+	cmd := c.command(context.Background(), "volume", "export", name, "--node", node,
+		"--"+protocol, filepath.Join(c.Dir, name+"-"+node+".sock"))
+	var errs bytes.Buffer
+	cmd.Stderr = &errs
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	e := &Export{cmd: cmd, done: make(chan error, 1)}
+	line := make(chan string, 1)
+	go func() { // ends with the process, which Stop ends
+		in := bufio.NewReader(out)
+		first, _ := in.ReadString('\n')
+		line <- strings.TrimSpace(first)
+		_, _ = in.WriteTo(&bytes.Buffer{})
+		e.done <- cmd.Wait()
+	}()
+	t.Cleanup(e.Stop)
+	select {
+	case l := <-line:
+		uri, ok := strings.CutPrefix(l, "ready ")
+		if !ok {
+			e.Stop()
+			t.Fatalf("volume export printed %q, %s", l, errs.String())
+		}
+		e.URI = uri
+	case <-time.After(time.Minute):
+		t.Fatal("volume export was not ready within a minute")
+	}
+	return e
+}
+
+// Socket is the path in the URI of an export by NBD.
+func (e *Export) Socket() string {
+	_, path, _ := strings.Cut(e.URI, "socket=")
+	return path
+}
+
+// Stop ends the export cleanly and returns when it has ended.
+func (e *Export) Stop() {
+	e.stop.Do(func() {
+		_ = e.cmd.Process.Signal(syscall.SIGINT)
+		select {
+		case <-e.done: //nolint:errcheck // however it ended, it has
+		case <-time.After(30 * time.Second):
+			_ = e.cmd.Process.Kill()
+			<-e.done //nolint:errcheck // it was killed
+		}
+	})
+}
