@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"drystone.example/drystone/tests/internal/devcluster"
 )
@@ -40,7 +41,12 @@ type suite struct{ c *devcluster.Cluster }
 func (s *suite) volume(t *testing.T, name, size string) {
 	t.Helper()
 	s.c.Must(t, "volume", "create", name, size)
-	t.Cleanup(func() { s.c.Must(t, "volume", "delete", name, "--yes") })
+	t.Cleanup(func() {
+		// The node lets go of a volume a moment after its export has ended.
+		devcluster.Eventually(t, 10*time.Second, name+" can be deleted", func() bool {
+			return s.c.Run("volume", "delete", name, "--yes").Status == 0
+		})
+	})
 }
 
 // nbd serves a volume from a node until it is stopped or the test ends.
