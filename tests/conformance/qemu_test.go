@@ -30,7 +30,7 @@ func (s *suite) compare(t *testing.T) {
 		if round > 0 { // what another node served is the same here
 			tool(t, "qemu-img", "compare", "-f", "raw", "-F", "raw", raw, e.URI)
 		}
-		script := commands(rng, pick(120, 1000), holes)
+		script := commands(rng, pick(80, 1000), holes)
 		qemuIO(t, raw, script)
 		qemuIO(t, e.URI, script)
 		tool(t, "qemu-img", "compare", "-f", "raw", "-F", "raw", raw, e.URI)
@@ -120,7 +120,7 @@ func (s *suite) blkverify(t *testing.T) {
 	image := "json:" + twin(t, raw, e.Socket())
 	rng := rand.New(random(t))
 	for range pick(2, 4) {
-		qemuIO(t, image, append(commands(rng, pick(120, 1000), plain), "read -q 0 32M", "read -q 32M 32M"))
+		qemuIO(t, image, append(commands(rng, pick(80, 1000), plain), "read -q 0 32M", "read -q 32M 32M"))
 	}
 	tool(t, "qemu-img", "compare", "-f", "raw", "-F", "raw", raw, e.URI)
 
