@@ -25,11 +25,13 @@ import (
 type Config struct {
 	Cluster model.ClusterID
 	Self    model.NodeID
-	Disks   []string // paths
-	Run     string   // folder of sockets
-	Files   string   // folder of boot files
-	Scratch string   // folder for uploads
-	State   string   // folder of what a front end remembers of QEMU, best on a tmpfs
+	Disks   []string       // paths of disks in files
+	Devices []model.DiskID // disks on block devices, found by their superblock
+	Mounts  string         // folder that the maps of those are mounted in
+	Run     string         // folder of sockets
+	Files   string         // folder of boot files
+	Scratch string         // folder for uploads
+	State   string         // folder of what a front end remembers of QEMU, best on a tmpfs
 	CPUs    int
 	Memory  model.Bytes
 
@@ -43,13 +45,15 @@ type Config struct {
 	Guard      *guard.Client
 	PIDs       string // libvirt's folder of pid files
 
-	SaveDisks func(paths []string) error // remembers where this node's disks are
+	// SaveDisks remembers this node's disks: the paths of files, and what is on devices.
+	SaveDisks func(paths []string, devices []model.DiskID) error
 	Log       *slog.Logger
 }
 
 // An Agent is the hands of one node. It is safe for concurrent use.
 type Agent struct {
 	cfg    Config
+	saving chan struct{} // held by who changes cfg.Disks and cfg.Devices, after Start
 	log    *slog.Logger
 	files  Files
 	disks  disks
@@ -68,7 +72,7 @@ func New(cfg Config) *Agent {
 	ctx, cancel := context.WithCancel(context.Background())
 	a := &Agent{
 		cfg: cfg, log: cfg.Log, files: NewFiles(cfg.Files), ctx: ctx, cancel: cancel,
-		disks: newDisks(),
+		disks: newDisks(), saving: make(chan struct{}, 1),
 		holds: holds{all: map[model.VolumeID]*Hold{}},
 		usage: usage{nodes: map[model.NodeID]Usage{}},
 	}

@@ -8,9 +8,11 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
+	"drystone.example/drystone/backend/block/device"
 	"drystone.example/drystone/backend/block/disk"
 	"drystone.example/drystone/backend/meta/command"
 	"drystone.example/drystone/backend/meta/state"
@@ -82,6 +84,7 @@ func (a *Agent) openDisks(ctx context.Context) {
 			a.serveDisk(d, path)
 		})
 	}
+	wait.Go(func() { a.openDevices(ctx) })
 	wait.Wait()
 }
 
@@ -141,10 +144,11 @@ func (a *Agent) reporting(ctx context.Context) {
 
 func (a *Agent) reportDisk(rec model.Disk) {
 	d, open := a.disks.get(rec.ID)
+	path := a.disks.pathOf(rec.ID)
 	switch {
-	case open && rec.State != model.DiskOnline:
+	case open && (rec.State != model.DiskOnline || rec.Path != path):
 		a.report(rec.ID, command.DiskUpdate{
-			Disk: rec.ID, State: model.DiskOnline, Path: a.disks.pathOf(rec.ID), Size: d.Usage().Size,
+			Disk: rec.ID, State: model.DiskOnline, Path: path, Size: d.Usage().Size,
 		})
 	case !open && rec.State == model.DiskOnline:
 		a.report(rec.ID, command.DiskUpdate{
@@ -155,11 +159,12 @@ func (a *Agent) reportDisk(rec model.Disk) {
 
 // A NewDisk asks for a file or block device of a node to be made part of the pool.
 // With a Size, a file of that size is made first; it has its space at once unless it
-// is Sparse.
+// is Sparse. A device that holds anything is taken only if Wipe is set.
 type NewDisk struct {
 	Path   string      `json:"path"`
 	Size   model.Bytes `json:"size"`
 	Sparse bool        `json:"sparse,omitempty"`
+	Wipe   bool        `json:"wipe,omitempty"`
 }
 
 // AddDisk formats a disk of this node and makes it part of the pool. Nothing is left
@@ -169,7 +174,18 @@ func (a *Agent) AddDisk(ctx context.Context, by model.Actor, n NewDisk) (model.D
 	if !filepath.IsAbs(path) || filepath.Clean(path) != path {
 		return model.Disk{}, model.Errorf(model.Invalid, "the path of a disk is absolute and plain, %q is not", path)
 	}
-	if slices.Contains(a.diskPaths(), path) {
+	if device.Is(path) {
+		return a.addDevice(ctx, by, n)
+	}
+	if strings.HasPrefix(path, "/dev/") {
+		return model.Disk{}, model.Errorf(model.Invalid, "%s is no block device", path)
+	}
+	if n.Wipe {
+		return model.Disk{}, model.Errorf(model.Invalid, "only a block device can be wiped")
+	}
+	if known, err := a.knows(ctx, path); err != nil {
+		return model.Disk{}, err
+	} else if known {
 		return model.Disk{}, model.Errorf(model.Conflict, "%s is a disk of the pool already", path)
 	}
 	made := n.Size > 0
@@ -181,52 +197,75 @@ func (a *Agent) AddDisk(ctx context.Context, by model.Actor, n NewDisk) (model.D
 			return model.Disk{}, model.Errorf(model.Conflict, "%s is there already; leave the size out to use it as it is", path)
 		}
 	}
-	id, err := disk.Format(ctx, path, disk.FormatOptions{
+	_, err := disk.Format(ctx, path, disk.FormatOptions{
 		Cluster: a.cfg.Cluster, Size: n.Size, Sparse: n.Sparse,
 	})
 	if err != nil {
 		return model.Disk{}, fmt.Errorf("format disk: %w", err)
 	}
-	rec, err := a.adopt(ctx, by, id, path)
+	rec, err := a.addFile(ctx, by, path)
 	if err != nil && made {
 		err = errors.Join(err, os.Remove(path), os.RemoveAll(path+".map"))
 	}
 	return rec, err
 }
 
-// adopt opens a disk that was just formatted and puts it into the record.
-func (a *Agent) adopt(ctx context.Context, by model.Actor, id model.DiskID, path string) (model.Disk, error) {
+// addFile opens a disk that was just made in a file and puts it into the record.
+func (a *Agent) addFile(ctx context.Context, by model.Actor, path string) (model.Disk, error) {
 	d, err := disk.Open(ctx, path, disk.Options{Cluster: a.cfg.Cluster, Logger: a.log})
 	if err != nil {
 		return model.Disk{}, fmt.Errorf("open disk: %w", err)
 	}
-	before := a.diskPaths()
-	if err := a.cfg.SaveDisks(append(before, path)); err != nil {
+	return a.adopt(ctx, by, d, path, false)
+}
+
+// adopt puts a disk that was just made into the record, and remembers it with the
+// others. It is closed and forgotten when that fails.
+func (a *Agent) adopt(ctx context.Context, by model.Actor, d *disk.Disk, path string, onDevice bool) (model.Disk, error) {
+	if err := a.lockSaving(ctx); err != nil {
+		return model.Disk{}, errors.Join(err, d.Close())
+	}
+	defer func() { <-a.saving }()
+	paths, devices := a.cfg.Disks, a.cfg.Devices
+	if onDevice {
+		devices = append(slices.Clone(devices), d.ID())
+	} else {
+		paths = append(slices.Clone(paths), path)
+	}
+	if err := a.cfg.SaveDisks(paths, devices); err != nil {
 		return model.Disk{}, errors.Join(fmt.Errorf("remember disk: %w", err), d.Close())
 	}
 	// It is served before it is in the record: what the record names is there.
 	a.serveDisk(d, path)
 	out, err := a.cfg.Meta.Apply(ctx, by, command.DiskAdd{Disk: model.Disk{
-		ID: id, Node: a.cfg.Self, Path: path, Size: d.Usage().Size,
+		ID: d.ID(), Node: a.cfg.Self, Path: path, Size: d.Usage().Size,
 	}})
 	if err != nil {
-		a.cfg.Server.Remove(id)
-		a.disks.forget(id)
-		return model.Disk{}, errors.Join(fmt.Errorf("add disk: %w", err), d.Close(), a.cfg.SaveDisks(before))
+		a.cfg.Server.Remove(d.ID())
+		a.disks.forget(d.ID())
+		return model.Disk{}, errors.Join(fmt.Errorf("add disk: %w", err), d.Close(),
+			a.cfg.SaveDisks(a.cfg.Disks, a.cfg.Devices))
 	}
+	a.cfg.Disks, a.cfg.Devices = paths, devices
 	return out.(model.Disk), nil //nolint:errcheck,forcetypeassert // the command says what it returns
 }
 
-// diskPaths lists where this node's disks are.
-func (a *Agent) diskPaths() []string {
-	a.disks.mu.Lock()
-	defer a.disks.mu.Unlock()
-	paths := slices.Clone(a.cfg.Disks)
-	for _, p := range a.disks.path {
-		if !slices.Contains(paths, p) {
-			paths = append(paths, p)
-		}
+// knows reports whether the node was given a disk in a file, open or not.
+func (a *Agent) knows(ctx context.Context, path string) (bool, error) {
+	if err := a.lockSaving(ctx); err != nil {
+		return false, err
 	}
-	slices.Sort(paths)
-	return paths
+	defer func() { <-a.saving }()
+	return slices.Contains(a.cfg.Disks, path), nil
+}
+
+// lockSaving waits until nobody else changes which disks are the node's. It ends with
+// a receive from a.saving.
+func (a *Agent) lockSaving(ctx context.Context) error {
+	select {
+	case a.saving <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("remember disk: %w", ctx.Err())
+	}
 }

@@ -108,7 +108,7 @@ func (a *Agent) serveVhost(ctx context.Context, h *Hold, path string, ready func
 
 func (a *Agent) serveNBD(ctx context.Context, h *Hold, path string, ready func(string)) error {
 	s, err := nbd.Listen(ctx, nbd.Config{
-		Path: path, Owner: unixsock.Owner{}, Name: h.id.String(), Device: device{h.volume}, Log: a.log,
+		Path: path, Owner: unixsock.Owner{}, Name: h.id.String(), Device: frontDevice{h.volume}, Log: a.log,
 	})
 	if err != nil {
 		return fmt.Errorf("open socket: %w", err)
@@ -117,11 +117,11 @@ func (a *Agent) serveNBD(ctx context.Context, h *Hold, path string, ready func(s
 	return s.Run(ctx)
 }
 
-// A device is a held volume as the front ends want it.
-type device struct{ *volume.Volume }
+// A frontDevice is a held volume as the front ends want it.
+type frontDevice struct{ *volume.Volume }
 
 // Extents reports the runs of a range, for NBD's block status.
-func (d device) Extents(ctx context.Context, off, n int64, report func(length int64, data bool) bool) error {
+func (d frontDevice) Extents(ctx context.Context, off, n int64, report func(length int64, data bool) bool) error {
 	for n > 0 {
 		runs, err := d.Volume.Extents(ctx, off, n)
 		if err != nil {

@@ -65,7 +65,7 @@ func (f *front) acquire(ctx context.Context, purpose model.Purpose) (vhost.Devic
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.hold = h
-	return device{h.volume}, nil
+	return frontDevice{h.volume}, nil
 }
 
 // release gives the volume up and waits until the record says so, so that who

@@ -52,10 +52,11 @@ var allowed = map[string]string{
 	"gossip":       "model must wire",
 	"meta":         "meta/command meta/state meta/raftlog wire model must",
 	"block/volume": "block/disk block/layout placement iobuf model must",
+	"block/device": "block/disk model",
 	"block/server": "block/disk block/layout wire iobuf model must",
 	// level 4
 	"auth":    "model",
-	"agent":   "unixsock block/volume block/server block/disk block/layout vhost nbd virt guard proc meta meta/command meta/state wire placement metrics iobuf model must",
+	"agent":   "unixsock block/volume block/server block/device block/disk block/layout vhost nbd virt guard proc meta meta/command meta/state wire placement metrics iobuf model must",
 	"control": "meta meta/command meta/state wire placement pki gossip model must",
 	// level 5
 	"api":    "api/schema auth meta/command meta/state metrics unixsock model must",

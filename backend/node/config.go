@@ -30,9 +30,10 @@ type Config struct {
 	ClusterName string          `json:"cluster_name"`
 	Node        model.NodeID    `json:"node"`
 	Name        string          `json:"name"`
-	Address     string          `json:"address"` // IP that the other nodes reach it at
-	Peers       []Peer          `json:"peers"`   // nodes it may turn to first
-	Disks       []string        `json:"disks"`   // paths
+	Address     string          `json:"address"`           // IP that the other nodes reach it at
+	Peers       []Peer          `json:"peers"`             // nodes it may turn to first
+	Disks       []string        `json:"disks"`             // paths of files
+	Devices     []model.DiskID  `json:"devices,omitempty"` // disks on block devices, wherever they are
 
 	// LibvirtURI is empty on a node that runs no guests.
 	LibvirtURI  string           `json:"libvirt_uri,omitempty"`

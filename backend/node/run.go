@@ -242,7 +242,8 @@ func (n *node) buildAgent(ctx context.Context) error {
 		return err
 	}
 	cfg := agent.Config{
-		Cluster: n.cfg.Cluster, Self: n.cfg.Node, Disks: n.cfg.Disks, Run: n.dir.Run(), Files: n.dir.Files(),
+		Cluster: n.cfg.Cluster, Self: n.cfg.Node, Disks: n.cfg.Disks,
+		Devices: n.cfg.Devices, Mounts: n.dir.Disks(), Run: n.dir.Run(), Files: n.dir.Files(),
 		Scratch: n.dir.path("scratch"), State: n.dir.Run(), CPUs: cpus, Memory: memory,
 		Meta: n.meta, Wire: n.wire, Server: n.blocks, Up: n.up, Log: n.log, SaveDisks: n.saveDisks,
 		Remote: func(node model.NodeID, id model.DiskID) volume.Disk { return n.remotes.Disk(node, id) },
@@ -269,9 +270,9 @@ func (n *node) buildAgent(ctx context.Context) error {
 	return nil
 }
 
-// saveDisks remembers where the node's disks are.
-func (n *node) saveDisks(paths []string) error {
-	n.cfg.Disks = paths
+// saveDisks remembers the node's disks.
+func (n *node) saveDisks(paths []string, devices []model.DiskID) error {
+	n.cfg.Disks, n.cfg.Devices = paths, devices
 	return writeConfig(n.dir, n.cfg)
 }
 

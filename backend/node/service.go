@@ -71,7 +71,7 @@ func (s service) DeleteVolume(ctx context.Context, by model.Actor, id model.Volu
 
 func (s service) AddDisk(ctx context.Context, by model.Actor, node model.NodeID, spec schema.DiskSpec) (model.Disk, error) {
 	return s.n.agent.AddDiskAt(ctx, by, node, agent.NewDisk{
-		Path: spec.Path, Size: spec.Size, Sparse: spec.Sparse,
+		Path: spec.Path, Size: spec.Size, Sparse: spec.Sparse, Wipe: spec.Wipe,
 	})
 }
 

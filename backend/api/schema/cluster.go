@@ -121,6 +121,7 @@ type DiskSpec struct {
 	Path   string      `json:"path" minLength:"1" maxLength:"4096" doc:"absolute path on the node"`
 	Size   model.Bytes `json:"size_bytes,omitempty" minimum:"0" doc:"of a file to create; absent for what exists"`
 	Sparse bool        `json:"sparse,omitempty" doc:"does not reserve the space of the file to create: for trials; without room for a write the disk fails"`
+	Wipe   bool        `json:"wipe,omitempty" doc:"takes a block device although it holds data, which is lost; one that is in use, or that the pool has a disk on, is refused all the same"`
 }
 
 // A Token lets nodes join; its secret was shown once.

@@ -44,6 +44,11 @@ type Options struct {
 	Cluster   model.ClusterID // must be the one it was formatted for
 	MapMemory model.Bytes     // bound of the page map's cache; zero: 32 MiB
 	Logger    *slog.Logger    // nil: nothing is logged
+	Map       string          // directory of the map; empty: path+".map"
+
+	// Release, if set, is called at the end of Close, when neither the disk nor its map
+	// is used any more. If Open fails it is not called.
+	Release func() error
 }
 
 // Stats are counters since the disk was opened.
@@ -83,6 +88,7 @@ type Disk struct {
 	store      *store
 	log        *slog.Logger
 	pagesStart int64
+	release    func() error // may be nil
 	counters   counters
 	loaders    chan struct{}
 
@@ -302,7 +308,11 @@ func (d *Disk) Close() error {
 	d.mu.Unlock()
 	d.tasks.Wait()
 	err := d.Err()
-	return errors.Join(err, d.store.close(), d.area.Close())
+	err = errors.Join(err, d.store.close(), d.area.Close())
+	if d.release != nil {
+		err = errors.Join(err, d.release())
+	}
+	return err
 }
 
 // openSuper reads the superblock.

@@ -1,6 +1,7 @@
 package disk
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -32,13 +33,15 @@ type FormatOptions struct {
 	// written. When that has none left, the write fails, and the disk with it. A file
 	// made without it has its space for ever: what is freed stays with the file.
 	Sparse bool
+
+	Map string // directory of the map, made anew; empty: path+".map"
 }
 
 // mapSuffix makes the name of the map's directory from the disk's.
 const mapSuffix = ".map"
 
 // Format makes a disk of the file or block device at path and a map beside it,
-// in path+".map". It refuses a path that is a disk already. A file it made is
+// in path+".map" unless the options say otherwise. It refuses a path that is a disk already. A file it made is
 // removed when it fails. What an interrupted Format left is no disk, and may be
 // formatted again.
 func Format(ctx context.Context, path string, o FormatOptions) (model.DiskID, error) {
@@ -48,7 +51,7 @@ func Format(ctx context.Context, path string, o FormatOptions) (model.DiskID, er
 	}
 	id, err := formatFile(ctx, f, path, o)
 	if err != nil && made {
-		err = errors.Join(err, os.Remove(path), os.RemoveAll(path+mapSuffix))
+		err = errors.Join(err, os.Remove(path), os.RemoveAll(cmp.Or(o.Map, path+mapSuffix)))
 	}
 	if err != nil {
 		return 0, err
@@ -75,7 +78,7 @@ func formatFile(ctx context.Context, f *os.File, path string, o FormatOptions) (
 			return 0, errors.Join(err, f.Close())
 		}
 	}
-	m, err := fileMedium(f, path)
+	m, err := fileMedium(f, cmp.Or(o.Map, path+mapSuffix))
 	if err != nil {
 		return 0, errors.Join(err, f.Close())
 	}
@@ -135,7 +138,7 @@ func Open(ctx context.Context, path string, o Options) (*Disk, error) {
 	if err != nil {
 		return nil, err
 	}
-	m, err := fileMedium(f, path)
+	m, err := fileMedium(f, cmp.Or(o.Map, path+mapSuffix))
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
@@ -143,11 +146,18 @@ func Open(ctx context.Context, path string, o Options) (*Disk, error) {
 }
 
 // openFile opens and locks a file without the kernel's cache: what the device
-// says of a write is what the disk hears.
+// says of a write is what the disk hears. A block device is also claimed: the kernel
+// gives it to one that asks so, be it a mount, a RAID or a program, until it is closed.
 func openFile(path string, flags int) (*os.File, error) {
+	if info, err := os.Stat(path); err == nil && info.Mode()&(fs.ModeDevice|fs.ModeCharDevice) == fs.ModeDevice {
+		flags |= os.O_EXCL
+	}
 	f, err := os.OpenFile(path, flags|os.O_RDWR|unix.O_DIRECT, 0o600) //nolint:gosec // the operator names it
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, model.Errorf(model.NotFound, "there is no disk here: %w", err)
+	}
+	if errors.Is(err, unix.EBUSY) {
+		return nil, model.Errorf(model.Conflict, "the disk is in use: %w", err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open disk: %w", err)
@@ -159,7 +169,7 @@ func openFile(path string, flags int) (*os.File, error) {
 }
 
 // fileMedium is the medium of a disk in a file or on a block device.
-func fileMedium(f *os.File, path string) (Medium, error) {
+func fileMedium(f *os.File, dir string) (Medium, error) {
 	have, err := f.Seek(0, 2) // also right for a block device
 	if err != nil {
 		return Medium{}, fmt.Errorf("size of disk: %w", err)
@@ -168,7 +178,7 @@ func fileMedium(f *os.File, path string) (Medium, error) {
 	if err != nil {
 		return Medium{}, err
 	}
-	return Medium{Area: area, Size: model.Bytes(have), FS: vfs.Default, Dir: path + mapSuffix}, nil
+	return Medium{Area: area, Size: model.Bytes(have), FS: vfs.Default, Dir: dir}, nil
 }
 
 func syncDir(dir string) error {
@@ -305,7 +315,7 @@ func newDisk(m Medium, o Options) (*Disk, error) {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	d := &Disk{
-		super: s, area: m.Area, log: o.Logger, pagesStart: s.pagesStart(),
+		super: s, area: m.Area, log: o.Logger, pagesStart: s.pagesStart(), release: o.Release,
 		loaders: make(chan struct{}, loadersMax),
 		failed:  make(chan struct{}), stop: make(chan struct{}),
 		rows:  make(map[model.VolumeID]*row),

@@ -51,11 +51,11 @@ func newDisk(a *app) *cobra.Command {
 		},
 	}
 	var node, fileSize string
-	var sparse bool
+	var sparse, wipe bool
 	add := &cobra.Command{
 		Use: "add PATH", Short: "Make a file or block device of a node part of the pool", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			spec := schema.DiskSpec{Sparse: sparse}
+			spec := schema.DiskSpec{Sparse: sparse, Wipe: wipe}
 			var err error
 			if spec.Path, err = filepath.Abs(args[0]); err != nil {
 				return fmt.Errorf("make the path absolute: %w", err)
@@ -86,6 +86,7 @@ func newDisk(a *app) *cobra.Command {
 	add.Flags().StringVar(&node, "node", "", "node that has it (default: the one that answers)")
 	add.Flags().StringVar(&fileSize, "size", "", "make a file of this size first")
 	add.Flags().BoolVar(&sparse, "sparse", false, "do not reserve the space of that file: for trials")
+	add.Flags().BoolVar(&wipe, "wipe", false, "take a block device although it holds data, which is lost")
 	return group("disk", "Disks of the pool", all, add)
 }
 

@@ -805,6 +805,8 @@ export interface components {
             size_bytes?: number;
             /** @description does not reserve the space of the file to create: for trials; without room for a write the disk fails */
             sparse?: boolean;
+            /** @description takes a block device although it holds data, which is lost; one that is in use, or that the pool has a disk on, is refused all the same */
+            wipe?: boolean;
         };
         EventFrame: {
             /** @enum {string} */
