@@ -63,10 +63,10 @@ type Run struct {
 
 // counters are the Stats as they are counted.
 type counters struct {
-	reads, writes, discards         traffic
-	repaired, lost        atomic.Uint64
-	dropped, joined, full atomic.Uint64
-	copied                atomic.Int64
+	reads, writes, discards traffic
+	repaired, lost          atomic.Uint64
+	dropped, joined, full   atomic.Uint64
+	copied                  atomic.Int64
 }
 
 type traffic struct {
