@@ -59,6 +59,7 @@ type Agent struct {
 	disks  disks
 	holds  holds
 	usage  usage
+	scrubs scrubs
 	guests *guests // nil on a node that runs none
 	Tasks  Tasks
 
@@ -89,6 +90,8 @@ func New(cfg Config) *Agent {
 	cfg.Wire.Handle(callGuest, a.handleGuest)
 	cfg.Wire.Handle(callCancel, a.handleCancel)
 	cfg.Wire.Handle(callFile, a.handleFile)
+	cfg.Wire.Handle(callScrub, a.handleScrub)
+	cfg.Wire.Handle(callRepair, a.handleRepair)
 	cfg.Wire.Serve(fileProto, func(_ context.Context, peer model.NodeID, conn net.Conn) {
 		if err := a.files.serve(conn); err != nil && model.CodeOf(err) != model.NotFound {
 			a.log.Debug("file was not sent", "node", peer, "err", err)
@@ -109,6 +112,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	a.work.Go(func() { a.collecting(a.ctx) })
 	a.work.Go(func() { a.tidying(a.ctx) })
 	a.work.Go(func() { a.following(a.ctx) })
+	a.work.Go(func() { a.scrubbing(a.ctx) })
 	if a.guests != nil {
 		a.work.Go(func() { a.guests.renewing(a.ctx) })
 		a.work.Go(func() {

@@ -82,6 +82,13 @@ func (w *Work) Progress(done, total model.Bytes) {
 // ID names the task.
 func (w *Work) ID() model.TaskID { return w.task.ID }
 
+// now is the task as it is.
+func (w *Work) now() Task {
+	w.tasks.mu.Lock()
+	defer w.tasks.mu.Unlock()
+	return w.task
+}
+
 // End records how the work ended.
 func (w *Work) End(err error) {
 	w.cancel()

@@ -90,10 +90,15 @@ func (p *picture) diskState(d model.Disk) model.DiskState {
 
 func (p *picture) disk(d model.Disk) schema.Disk {
 	u := p.usage[d.ID]
+	var scrub *schema.DiskScrub
+	if s := u.Scrub; s != (model.Scrub{}) {
+		scrub = &schema.DiskScrub{Began: s.Began, Done: s.Done, Total: s.Total, Running: s.Running}
+	}
 	return schema.Disk{
 		ID: d.ID, Node: d.Node, NodeName: p.nodeName(d.Node), Path: d.Path,
 		State: p.diskState(d), Size: d.Size, Used: u.Used,
-		ChecksumErrors: u.ChecksumErrors, Repaired: u.Repaired, Error: d.Error,
+		ChecksumErrors: u.ChecksumErrors, Repaired: u.Repaired,
+		LastScrub: u.Scrubbed, Scrub: scrub, Error: d.Error,
 	}
 }
 

@@ -90,6 +90,7 @@ func routes() []route {
 		{"GET", "/pool", auth.View, auth.Pool, perSession, nothing, quick, "get-pool", "All disks taken together", reply((*Server).getPool)},
 		{"GET", "/disks", auth.View, auth.Disk, perSession, nothing, quick, "list-disks", "Disks of the pool", reply((*Server).listDisks)},
 		{"POST", "/nodes/{ref}/disks", auth.Create, auth.Disk, perSession, small, long, "add-disk", "Make a disk part of the pool", reply((*Server).addDisk)},
+		{"POST", "/disks/{id}/scrub", auth.Change, auth.Disk, perSession, nothing, quick, "scrub-disk", "Verify all data of a disk", reply((*Server).scrubDisk)},
 
 		{"GET", "/volumes", auth.View, auth.Volume, perSession, nothing, quick, "list-volumes", "Volumes", reply((*Server).listVolumes)},
 		{"POST", "/volumes", auth.Create, auth.Volume, perSession, small, quick, "create-volume", "Make a volume", reply((*Server).createVolume)},

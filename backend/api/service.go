@@ -38,6 +38,10 @@ type Storage interface {
 	// size, a file of that size is made first.
 	AddDisk(ctx context.Context, by model.Actor, node model.NodeID, spec schema.DiskSpec) (model.Disk, error)
 
+	// ScrubDisk begins to verify all data of a disk, or goes on with it, and returns
+	// the task that does. It is a conflict while one does already.
+	ScrubDisk(ctx context.Context, by model.Actor, d model.Disk) (schema.Task, error)
+
 	// Export serves a volume from this node. It calls ready once, with the
 	// URI, when clients can connect; then it blocks until ctx ends (which
 	// ends the export cleanly, and then it returns nil) or the export fails.

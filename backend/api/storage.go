@@ -52,6 +52,22 @@ func (s *Server) addDisk(ctx context.Context, in *diskInput) (*out[schema.Disk],
 	return answer(s.pictureOf(ctx, s.Record.Local()).disk(d), nil)
 }
 
+func (s *Server) scrubDisk(ctx context.Context, in *byID) (*out[schema.Task], error) {
+	id, err := model.ParseID[model.DiskID](in.ID)
+	if err != nil {
+		return nil, err
+	}
+	view, err := s.Record.View(ctx)
+	if err != nil {
+		return nil, err
+	}
+	d, err := view.Disk(id)
+	if err != nil {
+		return nil, err
+	}
+	return answer(s.Service.ScrubDisk(ctx, by(ctx), d))
+}
+
 // absolute refuses a path that could mean something else on the node than to
 // whoever wrote it.
 func absolute(path string) error {

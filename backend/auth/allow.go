@@ -81,6 +81,7 @@ var least = map[deed]model.Role{
 	{Delete, Token}:  model.Admin,
 	{Delete, Node}:   model.Admin,
 	{Create, Disk}:   model.Admin,
+	{Change, Disk}:   model.Admin,
 	{Create, Volume}: model.Admin,
 	{Change, Volume}: model.Admin,
 	{Delete, Volume}: model.Admin,

@@ -96,6 +96,11 @@ func (c *Client) AddDisk(ctx context.Context, node string, spec schema.DiskSpec)
 	return post[schema.Disk](ctx, c, at("nodes", node, "disks"), spec)
 }
 
+// ScrubDisk begins to verify all data of a disk.
+func (c *Client) ScrubDisk(ctx context.Context, id model.DiskID) (schema.Task, error) {
+	return post[schema.Task](ctx, c, at("disks", id.String(), "scrub"), nil)
+}
+
 // Volumes lists the volumes, without their columns.
 func (c *Client) Volumes(ctx context.Context) (schema.List[schema.Volume], error) {
 	return get[schema.List[schema.Volume]](ctx, c, "/volumes")

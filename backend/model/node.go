@@ -42,4 +42,18 @@ type DiskUsage struct {
 	Used           Bytes  `json:"used_bytes"`
 	ChecksumErrors uint64 `json:"checksum_errors"`
 	Repaired       uint64 `json:"repaired"`
+
+	// Scrubbed is when all of its data was verified last; zero: never. Scrub is the
+	// pass that began after that, if any.
+	Scrubbed time.Time `json:"scrubbed,omitzero"`
+	Scrub    Scrub     `json:"scrub,omitzero"`
+}
+
+// A Scrub is a pass over a disk that verifies its data, as far as it has come. One
+// that does not run goes on where it was interrupted.
+type Scrub struct {
+	Began   time.Time `json:"began"`
+	Done    Bytes     `json:"done_bytes"`
+	Total   Bytes     `json:"total_bytes"`
+	Running bool      `json:"running"`
 }

@@ -66,14 +66,18 @@ func (s service) Tasks(ctx context.Context) ([]schema.Task, error) {
 	var out []schema.Task
 	for _, u := range s.n.agent.Usage(ctx) {
 		for _, t := range u.Tasks {
-			out = append(out, schema.Task{
-				ID: t.ID, Kind: t.Kind, Object: t.Object, State: taskState(t), Done: t.Done, Total: t.Total,
-				Error: t.Error, Started: t.Started, Ended: t.Ended,
-			})
+			out = append(out, taskOf(t))
 		}
 	}
 	slices.SortFunc(out, func(a, b schema.Task) int { return b.Started.Compare(a.Started) })
 	return out, nil
+}
+
+func taskOf(t agent.Task) schema.Task {
+	return schema.Task{
+		ID: t.ID, Kind: t.Kind, Object: t.Object, State: taskState(t), Done: t.Done, Total: t.Total,
+		Error: t.Error, Started: t.Started, Ended: t.Ended,
+	}
 }
 
 func taskState(t agent.Task) schema.TaskState {

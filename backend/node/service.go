@@ -75,6 +75,14 @@ func (s service) AddDisk(ctx context.Context, by model.Actor, node model.NodeID,
 	})
 }
 
+func (s service) ScrubDisk(ctx context.Context, _ model.Actor, d model.Disk) (schema.Task, error) {
+	t, err := s.n.agent.ScrubDisk(ctx, d)
+	if err != nil {
+		return schema.Task{}, err
+	}
+	return taskOf(t), nil
+}
+
 // Export serves a volume from this node until ctx ends.
 func (s service) Export(ctx context.Context, _ model.Actor, e api.Export, ready func(uri string) error) error {
 	front, scheme := agent.NBD, "nbd+unix:///?socket="

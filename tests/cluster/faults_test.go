@@ -256,6 +256,78 @@ func TestBitRot(t *testing.T) {
 	}
 }
 
+// Bits rot where nobody reads. A scrub of each disk finds them: what has a good copy
+// is repaired, of a volume that is held by another node and of one that nobody holds;
+// what has none is an error for who asks and for who reads, and nothing else is.
+func TestScrub(t *testing.T) {
+	c := up(t)
+	c.must("volume", "create", "rot", "1G")
+	l := newLedger(1 << 20 / block)
+	e := c.export("rot", "node1")
+	conn, err := dial(e.socket())
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := make([]byte, 1<<20)
+	for at := range l.sent {
+		l.sent[at], l.acked[at] = 1, 1
+		fill(p[at*block:(at+1)*block], at, 1)
+	}
+	if err := conn.writeAt(p, 0); err != nil {
+		t.Fatal(err)
+	}
+	members := get[volume](c, "volume", "show", "rot").Columns[0].Members
+	paths := map[string]string{}
+	for _, n := range c.Nodes {
+		for _, d := range n.Disks {
+			paths[d.ID] = d.Path
+		}
+	}
+	scrub := func(disk string, errs, repaired int64) {
+		t.Helper()
+		c.must("disk", "scrub", disk)
+		eventually(t, 10*time.Second, "the damage is counted and repaired", func() bool {
+			gotErrs, gotRepaired := counters(c, disk)
+			return gotErrs == errs && gotRepaired == repaired
+		})
+	}
+	for i, m := range members { // in different pages, while node1 holds the volume
+		flip(t, paths[m.Disk], p[(20*i+3)*block:(20*i+4)*block])
+		scrub(m.Disk, 1, 1)
+	}
+	if _, err := l.verify(conn); err != nil {
+		t.Fatal(err)
+	}
+	conn.close()
+	e.stop()
+
+	flip(t, paths[members[0].Disk], p[100*block:101*block])
+	scrub(members[0].Disk, 2, 2) // nobody holds it
+
+	for _, m := range members {
+		flip(t, paths[m.Disk], p[200*block:201*block])
+	}
+	for _, m := range members {
+		if r := c.run("disk", "scrub", m.Disk); r.status == 0 || !strings.Contains(r.errs, "no good copy") {
+			t.Errorf("scrub of lost data: %s", r)
+		}
+	}
+	e = c.export("rot", "node2")
+	if conn, err = dial(e.socket()); err != nil {
+		t.Fatal(err)
+	}
+	defer conn.close()
+	got := make([]byte, block)
+	if err := conn.readAt(got, 200*block); err == nil {
+		t.Error("a block without a good copy was read")
+	}
+	for _, at := range []int{199, 201} {
+		if err := conn.readAt(got, int64(at)*block); err != nil || !bytes.Equal(got, p[at*block:(at+1)*block]) {
+			t.Errorf("block %d beside the lost one: %v", at, err)
+		}
+	}
+}
+
 // flip changes one bit where a disk's file holds what.
 func flip(t *testing.T, path string, what []byte) {
 	t.Helper()

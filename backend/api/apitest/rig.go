@@ -17,6 +17,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"testing"
@@ -97,6 +98,7 @@ type Service struct {
 	Images  map[string][]byte
 	Up      map[model.NodeID]bool
 	Fail    error // what making volumes and exports answers
+	Scrubs  []schema.Task
 
 	guests chan net.Conn // the guests' ends of consoles
 }
@@ -154,6 +156,23 @@ func (s *Service) AddDisk(ctx context.Context, by model.Actor, node model.NodeID
 	return as[model.Disk](s.record.Apply(ctx, by, command.DiskAdd{Disk: model.Disk{
 		ID: model.NewID[model.DiskID](), Node: node, Path: spec.Path, Size: spec.Size,
 	}}))
+}
+
+// ScrubDisk makes a task that is done when somebody looks.
+func (s *Service) ScrubDisk(_ context.Context, _ model.Actor, d model.Disk) (schema.Task, error) {
+	if err := s.failure(); err != nil {
+		return schema.Task{}, err
+	}
+	task := schema.Task{
+		ID: 1 << 20, Kind: "disk.scrub", Object: d.ID.String(), State: schema.TaskRunning,
+		Total: d.Size, Started: time.Unix(1_700_000_000, 0).UTC(),
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	done := task
+	done.State, done.Done, done.Ended = schema.TaskDone, done.Total, task.Started.Add(time.Minute)
+	s.Scrubs = append(s.Scrubs, done)
+	return task, nil
 }
 
 func (s *Service) Export(ctx context.Context, _ model.Actor, e api.Export, ready func(string) error) error {
@@ -281,7 +300,11 @@ func (s *Service) Nodes(context.Context) map[model.NodeID]api.NodeReport {
 
 func (s *Service) Disks(context.Context) map[model.DiskID]model.DiskUsage {
 	return map[model.DiskID]model.DiskUsage{
-		11: {Disk: 11, Size: 8 << 30, Used: 1 << 30, ChecksumErrors: 3, Repaired: 2},
+		11: {
+			Disk: 11, Size: 8 << 30, Used: 1 << 30, ChecksumErrors: 3, Repaired: 2,
+			Scrubbed: time.Unix(1_700_000_000, 0).UTC(),
+			Scrub:    model.Scrub{Began: time.Unix(1_700_600_000, 0).UTC(), Done: 1 << 20, Total: 1 << 30, Running: true},
+		},
 		12: {Disk: 12, Size: 8 << 30, Used: 2 << 30},
 	}
 }
@@ -297,7 +320,11 @@ func (s *Service) Leader() (model.NodeID, bool) {
 	return Self, true
 }
 
-func (s *Service) Tasks(context.Context) ([]schema.Task, error) { return nil, nil }
+func (s *Service) Tasks(context.Context) ([]schema.Task, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.Scrubs), nil
+}
 
 func (s *Service) CancelTask(context.Context, model.Actor, model.TaskID) error {
 	return model.Errorf(model.NotFound, "there is no such task")

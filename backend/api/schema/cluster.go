@@ -113,7 +113,17 @@ type Disk struct {
 	Used           model.Bytes     `json:"used_bytes"`
 	ChecksumErrors uint64          `json:"checksum_errors"`
 	Repaired       uint64          `json:"repaired"`
+	LastScrub      time.Time       `json:"last_scrub,omitzero" doc:"when all of its data was verified last; absent: never"`
+	Scrub          *DiskScrub      `json:"scrub,omitempty" doc:"the pass that began after that, if any"`
 	Error          string          `json:"error,omitempty"`
+}
+
+// A DiskScrub is a pass over a disk that verifies its data, as far as it has come.
+type DiskScrub struct {
+	Began   time.Time   `json:"began"`
+	Done    model.Bytes `json:"done_bytes"`
+	Total   model.Bytes `json:"total_bytes"`
+	Running bool        `json:"running" doc:"false: it was interrupted and will be gone on with"`
 }
 
 // A DiskSpec asks for a disk to be made part of the pool.

@@ -124,6 +124,7 @@ type Disk struct {
 
 	damaged                  map[damageKey]uint16
 	checksumErrors, repaired uint64
+	scrub                    scrub
 
 	wanted bool // a checkpoint
 	dirty  bool // there is something to checkpoint
@@ -154,6 +155,7 @@ func (d *Disk) Usage() model.DiskUsage {
 		Disk: d.super.disk, Size: model.Bytes(d.space.pages) * model.PageSize,
 		Used:           model.Bytes(int(d.space.pages)-d.space.free) * model.PageSize,
 		ChecksumErrors: d.checksumErrors, Repaired: d.repaired,
+		Scrubbed: d.scrub.ended, Scrub: d.scrub.Scrub,
 	}
 }
 

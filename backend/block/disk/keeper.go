@@ -174,8 +174,12 @@ func (d *Disk) flushMap(head position) error {
 	}
 	d.mu.Lock()
 	counts := appendPair([]byte{valueVersion}, d.checksumErrors, d.repaired)
+	scrubbed := d.scrub.value()
 	d.mu.Unlock()
 	if err := b.Set(metaCounters, counts, nil); err != nil {
+		return err
+	}
+	if err := b.Set(metaScrub, scrubbed, nil); err != nil {
 		return err
 	}
 	at := appendPair([]byte{valueVersion}, head.lsn, uint64(head.offset))

@@ -408,6 +408,15 @@ func (d *Disk) loadMeta() (position, error) {
 			return position{}, errBadMap
 		}
 	}
+	scrubbed, err := d.store.get(metaScrub)
+	if err != nil {
+		return position{}, err
+	}
+	if scrubbed != nil {
+		if d.scrub, err = parseScrub(scrubbed); err != nil {
+			return position{}, err
+		}
+	}
 	return position{lsn: lsn, offset: int64(offset)}, nil
 }
 

@@ -201,6 +201,7 @@ var (
 	metaIdentity = []byte{tableMeta, 'i'} // disk and salt: the map belongs to this disk
 	metaPosition = []byte{tableMeta, 'p'} // the batch from which on the journal is not in the map
 	metaCounters = []byte{tableMeta, 'c'} // checksum errors, repaired
+	metaScrub    = []byte{tableMeta, 's'} // when the data was verified, and how far
 )
 
 func (s *store) get(key []byte) ([]byte, error) {

@@ -2,9 +2,11 @@ package server
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"sync/atomic"
 
+	"drystone.example/drystone/backend/block/disk"
 	"drystone.example/drystone/backend/iobuf"
 	"drystone.example/drystone/backend/model"
 )
@@ -243,11 +245,11 @@ func (r *request) doReadVersion(ctx context.Context, d Disk) (err error) {
 	}
 	r.buf = iobuf.Get(int(model.PageSize))
 	r.found, err = d.ReadVersion(ctx, q.volume, q.generation, q.column, q.page, q.epoch, r.buf.Bytes)
-	if err != nil {
+	if _, damaged := errors.AsType[*disk.CorruptError](err); err != nil && !damaged {
 		return err
 	}
-	r.data = compact(r.buf.Bytes, r.found.Mask)
-	return nil
+	r.data = compact(r.buf.Bytes, r.found.Mask) // of a damaged one too: its other blocks are right
+	return err
 }
 
 // checkList refuses an answer that no client would accept.

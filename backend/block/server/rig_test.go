@@ -298,6 +298,9 @@ func (d *memDisk) ReadVersion(_ context.Context, vol model.VolumeID, _ model.Gen
 			v.Sums[i] = crc32.Checksum(b, castagnoli)
 		}
 	}
+	if epoch == 666 {
+		return v, &disk.CorruptError{Volume: vol, Column: column, Blocks: []blockNo{1}}
+	}
 	return v, nil
 }
 

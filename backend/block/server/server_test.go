@@ -120,6 +120,15 @@ func TestErrorsCross(t *testing.T) {
 		t.Error("the blocks that are right did not come")
 	}
 
+	page := make([]byte, 64<<10)
+	v, err := remote.ReadVersion(ctx, 1, 1, 7, 0, 666, page)
+	if _, ok := errors.AsType[*disk.CorruptError](err); !ok || v.Mask != 7 || page[0] != 1 || page[2*4096] != 3 {
+		t.Errorf("damaged version: %v, mask %x; want *disk.CorruptError and its blocks", err, v.Mask)
+	}
+	if _, err := remote.ReadVersion(ctx, 1, 1, 7, 0, 0, page); err != nil {
+		t.Errorf("after a damaged version: %v", err)
+	}
+
 	for name, err := range map[string]error{
 		"no blocks":      remote.Read(ctx, disk.Read{Volume: 1}, nil, nil),
 		"short buffer":   remote.Read(ctx, disk.Read{Volume: 1, Count: 2}, dst[:4096], sums[:2]),

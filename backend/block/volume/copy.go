@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"drystone.example/drystone/backend/block/disk"
+	"drystone.example/drystone/backend/block/layout"
 	"drystone.example/drystone/backend/iobuf"
 	"drystone.example/drystone/backend/model"
 )
@@ -77,13 +78,18 @@ func compact(page []byte, have *disk.Version, sums []uint32) []uint32 {
 	return sums
 }
 
-// fetch reads a version from the first source that has exactly that one, whole.
+// fetch reads a version from the first source that has exactly that one, whole, or
+// puts it together of sources that are each damaged elsewhere.
 func (v *Volume) fetch(ctx context.Context, c int, want disk.Version, sources []*row, page []byte) error {
 	var failed error
+	damaged := 0
 	for _, r := range sources {
 		err := v.fetchFrom(ctx, r, c, want, page)
 		if err == nil {
 			return nil
+		}
+		if model.CodeOf(err) == model.Corrupt {
+			damaged++
 		}
 		if failed == nil || model.CodeOf(err) != model.Corrupt {
 			failed = err // one that may come back is the better reason
@@ -92,7 +98,43 @@ func (v *Volume) fetch(ctx context.Context, c int, want disk.Version, sources []
 	if failed == nil {
 		failed = model.Errorf(model.Unavailable, "page %d of column %d has no source", want.Page, c)
 	}
+	if damaged > 1 && v.gather(ctx, c, want, sources, page) {
+		return nil
+	}
 	return failed
+}
+
+// gather reads a version block by block, each from the first source where it
+// matches its sum. It reports whether that is all of it.
+func (v *Volume) gather(ctx context.Context, c int, want disk.Version, sources []*row, page []byte) bool {
+	for i := range want.Sums {
+		block := page[i*blockSize : (i+1)*blockSize]
+		if want.Mask>>i&1 == 0 {
+			clear(block)
+			continue
+		}
+		r := disk.Read{
+			Volume: v.id, Generation: v.gen, Column: uint32(c),
+			Block: layout.FirstBlock(want.Page) + layout.Block(i), Count: 1, Epoch: want.Epoch,
+		}
+		if !v.gatherBlock(ctx, r, want.Sums[i], sources, block) {
+			return false
+		}
+	}
+	return true
+}
+
+func (v *Volume) gatherBlock(ctx context.Context, r disk.Read, sum uint32, sources []*row, block []byte) bool {
+	ctx, cancel := context.WithTimeout(ctx, v.cfg.Timeout)
+	defer cancel()
+	for _, from := range sources {
+		var got [1]uint32
+		err := v.judge(v.diskOf(from).Read(ctx, r, block, got[:]))
+		if err == nil && sumOf(block) == sum {
+			return true
+		}
+	}
+	return false
 }
 
 func (v *Volume) fetchFrom(ctx context.Context, r *row, c int, want disk.Version, page []byte) error {

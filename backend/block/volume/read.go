@@ -139,7 +139,7 @@ func (v *Volume) readExtent(ctx context.Context, x layout.Extent, p []byte, sums
 		case err != nil:
 			return err
 		case rd.row == nil && len(silent) == 0:
-			return damage
+			return v.readEach(ctx, x, p, sums, bad, damage)
 		case rd.row == nil: // none is left to ask: start over with those that were silent
 			silent = nil
 			select {
@@ -169,6 +169,26 @@ func (v *Volume) readExtent(ctx context.Context, x layout.Extent, p []byte, sums
 			v.suspect(rd.row, err)
 		}
 	}
+}
+
+// readEach reads an extent block by block when every active member has some of it
+// damaged: they may be damaged in different places. What no member has whole is
+// lost, and the read fails with damage.
+func (v *Volume) readEach(ctx context.Context, x layout.Extent, p []byte, sums []uint32,
+	bad []*row, damage error,
+) error {
+	if len(bad) > 1 && x.Count > 1 {
+		for i := range x.Count {
+			one := layout.Extent{Column: x.Column, Start: x.Start + layout.Block(i), Count: 1}
+			if err := v.readExtent(ctx, one, p[i*blockSize:(i+1)*blockSize], sums[i:i+1]); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	v.stats.lost.Add(1)
+	v.log.Error("data lost: no good copy", "volume", v.id, "column", x.Column, "block", uint64(x.Start), "err", damage)
+	return damage
 }
 
 // choose picks an active member that is in neither list: one that is well, local

@@ -2,8 +2,10 @@ package volume
 
 import (
 	"context"
+	"slices"
 	"time"
 
+	"drystone.example/drystone/backend/block/disk"
 	"drystone.example/drystone/backend/block/layout"
 	"drystone.example/drystone/backend/iobuf"
 	"drystone.example/drystone/backend/model"
@@ -43,16 +45,67 @@ func (v *Volume) repair(x layout.Extent, bad *row) {
 	}
 }
 
+// Repair rewrites what is damaged of one page on one disk, in the background of the
+// requests, and returns how many versions it rewrote; each comes from another active
+// member that has the same version, or is put together of all of them. It fails with
+// model.Corrupt if there is a version that no member has whole any more: that stays
+// as it is, and reads of it fail. It fails with model.Conflict if the disk is no
+// active member of the column.
+func (v *Volume) Repair(ctx context.Context, column int, page uint32, id model.DiskID) (int, error) {
+	if err := v.leased(ctx); err != nil {
+		return 0, err
+	}
+	type result struct {
+		repaired int
+		err      error
+	}
+	done := make(chan result, 1)
+	v.mu.Lock()
+	err := v.err
+	if err == nil && v.closing {
+		err = errClosed
+	}
+	if column < 0 || column >= len(v.columns) || page >= layout.Pages(len(v.columns), v.rec.Size) {
+		err = model.Errorf(model.Invalid, "volume %s has no page %d in column %d", v.id, page, column)
+	}
+	var bad *row
+	if err == nil {
+		if m := v.columns[column].member(id); m == nil || m.state != model.Active || m.row == nil {
+			err = model.Errorf(model.Conflict, "disk %s is no active member of column %d", id, column)
+		} else {
+			bad = m.row
+			v.work.Go(func() {
+				ctx, cancel := context.WithTimeout(v.ctx, repairTimeout)
+				defer cancel()
+				n, err := v.repairPage(ctx, pageKey{column, page}, bad)
+				done <- result{n, err}
+			})
+		}
+	}
+	v.mu.Unlock()
+	if err != nil {
+		return 0, err
+	}
+	select {
+	case r := <-done:
+		return r.repaired, r.err
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
+}
+
 // repairPage reads each version of the page on the bad disk and replaces those
 // that are damaged by the same version of another active member. The page is
 // locked, so that all members agree on what it is.
 func (v *Volume) repairPage(ctx context.Context, k pageKey, bad *row) (repaired int, err error) {
 	lo := int64(layout.Offset(len(v.columns), k.column, layout.FirstBlock(k.page)))
 	s := span{lo: lo, hi: lo + int64(model.PageSize), exclusive: true}
-	if err := v.spans.acquire(ctx, &s); err != nil {
-		return 0, err
+	if !v.plant.repairUnlocked {
+		if err := v.spans.acquire(ctx, &s); err != nil {
+			return 0, err
+		}
+		defer v.spans.release(&s)
 	}
-	defer v.spans.release(&s)
 	var sources []*row
 	member := false
 	for _, r := range v.activeRows(k.column) {
@@ -60,8 +113,11 @@ func (v *Volume) repairPage(ctx context.Context, k pageKey, bad *row) (repaired 
 			sources = append(sources, r)
 		}
 	}
-	if !member || len(sources) == 0 {
+	switch {
+	case !member:
 		return 0, nil
+	case len(sources) == 0:
+		return 0, model.Errorf(model.Unavailable, "no other disk has column %d now", k.column)
 	}
 	mine, err := v.listPage(ctx, bad, k.column, k.page)
 	if err != nil {
@@ -71,29 +127,47 @@ func (v *Volume) repairPage(ctx context.Context, k pageKey, bad *row) (repaired 
 	if err != nil {
 		return 0, err
 	}
-	buf := iobuf.Get(int(model.PageSize))
-	defer buf.Release()
+	var lost error
 	for _, e := range epochs(mine, nil) {
 		if mine[e].Mask == 0 {
 			continue
 		}
-		if mine[e].Stamp == theirs[e].Stamp && mine[e] != theirs[e] {
-			return repaired, v.diverged(k, e, append(sources, bad))
-		}
-		err := v.fetchFrom(ctx, bad, k.column, mine[e], buf.Bytes)
+		done, err := v.repairVersion(ctx, k, mine[e], theirs[e], sources, bad)
 		switch {
-		case err == nil:
-			continue
-		case model.CodeOf(err) != model.Corrupt:
+		case model.CodeOf(err) == model.Corrupt: // others may be saved
+			v.stats.lost.Add(1)
+			lost = err
+		case err != nil:
 			return repaired, err
-		case mine[e] != theirs[e]:
-			return repaired, model.Errorf(model.Corrupt, "no other disk has that version of the page: %w", err)
+		case done:
+			repaired++
+			v.stats.repaired.Add(1)
 		}
-		if err := v.copyVersion(ctx, k.column, theirs[e], sources, []*row{bad}); err != nil {
-			return repaired, err
-		}
-		repaired++
-		v.stats.repaired.Add(1)
 	}
-	return repaired, nil
+	return repaired, lost
+}
+
+// repairVersion replaces one version, if it is damaged. The page is locked.
+func (v *Volume) repairVersion(ctx context.Context, k pageKey, mine, theirs disk.Version,
+	sources []*row, bad *row,
+) (done bool, err error) {
+	all := append(slices.Clone(sources), bad)
+	if mine.Stamp == theirs.Stamp && mine != theirs {
+		return false, v.diverged(k, mine.Epoch, all)
+	}
+	buf := iobuf.Get(int(model.PageSize))
+	defer buf.Release()
+	err = v.fetchFrom(ctx, bad, k.column, mine, buf.Bytes)
+	switch {
+	case err == nil:
+		return false, nil
+	case model.CodeOf(err) != model.Corrupt:
+		return false, err
+	case mine != theirs:
+		return false, model.Errorf(model.Corrupt, "no other disk has that version of the page: %w", err)
+	}
+	if err := v.copyVersion(ctx, k.column, theirs, all, []*row{bad}); err != nil {
+		return false, err
+	}
+	return true, nil
 }

@@ -43,6 +43,7 @@ type Stats struct {
 	Reads, Writes         Traffic
 	Discards              Traffic
 	Repaired              uint64 // versions rewritten because their sums did not match
+	Lost                  uint64 // reads and repairs that failed because no active member had a good copy
 	Copied                model.Bytes
 	Dropped, Joined, Full uint64 // members dropped, members made active, requests held for want of room
 }
@@ -62,9 +63,10 @@ type Run struct {
 
 // counters are the Stats as they are counted.
 type counters struct {
-	reads, writes, discards         traffic
-	repaired, dropped, joined, full atomic.Uint64
-	copied                          atomic.Int64
+	reads, writes, discards traffic
+	repaired, lost          atomic.Uint64
+	dropped, joined, full   atomic.Uint64
+	copied                  atomic.Int64
 }
 
 type traffic struct {
@@ -87,7 +89,7 @@ func (v *Volume) Stats() Stats {
 	s := &v.stats
 	return Stats{
 		Reads: s.reads.load(), Writes: s.writes.load(), Discards: s.discards.load(),
-		Repaired: s.repaired.Load(), Copied: model.Bytes(s.copied.Load()),
+		Repaired: s.repaired.Load(), Lost: s.lost.Load(), Copied: model.Bytes(s.copied.Load()),
 		Dropped: s.dropped.Load(), Joined: s.joined.Load(), Full: s.full.Load(),
 	}
 }

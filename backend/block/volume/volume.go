@@ -92,6 +92,7 @@ type mistakes struct {
 	serveEarly     bool // serve before the takeover has copied
 	fillOverwrites bool // fill without the page lock, over newer writes
 	deltaOneSided  bool // a delta ignores what only the returning side has
+	repairUnlocked bool // repair without the page lock, over newer writes
 }
 
 // Open takes the volume over: rec is the record after raft gave this node its

@@ -1,11 +1,15 @@
 package main
 
 import (
+	"cmp"
+	"context"
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -46,7 +50,7 @@ func newDisk(a *app) *cobra.Command {
 				if err != nil {
 					return err
 				}
-				return list(a, disks, "There are no disks.", "ID NODE STATE SIZE USED CHECKSUM-ERRORS REPAIRED PATH", diskRow)
+				return list(a, disks, "There are no disks.", "ID NODE STATE SIZE USED CHECKSUM-ERRORS REPAIRED SCRUBBED PATH", diskRow)
 			})
 		},
 	}
@@ -87,7 +91,74 @@ func newDisk(a *app) *cobra.Command {
 	add.Flags().StringVar(&fileSize, "size", "", "make a file of this size first")
 	add.Flags().BoolVar(&sparse, "sparse", false, "do not reserve the space of that file: for trials")
 	add.Flags().BoolVar(&wipe, "wipe", false, "take a block device although it holds data, which is lost")
-	return group("disk", "Disks of the pool", all, add)
+	return group("disk", "Disks of the pool", all, add, newDiskScrub(a))
+}
+
+func newDiskScrub(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use: "scrub DISK", Short: "Verify all data of a disk now, and repair what is damaged",
+		Long: `Verify all data of a disk now, and repair what is damaged from other copies.
+
+Every disk is verified once a week by itself. This begins a pass now, or goes on with one
+that was interrupted, and waits for its end. An interrupt cancels it.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			id, err := model.ParseID[model.DiskID](args[0])
+			if err != nil {
+				return err
+			}
+			return a.with(cmd, func(c *client.Client) error {
+				t, err := c.ScrubDisk(cmd.Context(), id)
+				if err != nil {
+					return err
+				}
+				stop := a.follow(cmd.Context(), c, t.Object)
+				t, err = ended(cmd.Context(), c, t)
+				stop()
+				if err != nil {
+					return err
+				}
+				return show(a, t, func(w io.Writer, t schema.Task) {
+					say(w, "all data of disk %s is verified\n", t.Object)
+				})
+			})
+		},
+	}
+}
+
+// taskPoll is how often a task is looked at that somebody waits for.
+const taskPoll = 500 * time.Millisecond
+
+// ended waits until a task is done, and returns it as it is then. When ctx ends
+// first the task is cancelled.
+func ended(ctx context.Context, c *client.Client, t schema.Task) (schema.Task, error) {
+	for {
+		tasks, err := c.Tasks(ctx)
+		if ctx.Err() != nil {
+			ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+			defer stop()
+			if err := c.CancelTask(ctx, t.ID); err != nil {
+				return t, fmt.Errorf("cancel task %s: %w", t.ID, err)
+			}
+			return t, model.Errorf(model.Unavailable, "it was cancelled")
+		}
+		i := slices.IndexFunc(tasks.Items, func(o schema.Task) bool { return o.ID == t.ID })
+		if err == nil && i >= 0 && tasks.Items[i].State != schema.TaskRunning {
+			return tasks.Items[i], failure(tasks.Items[i])
+		}
+		select {
+		case <-time.After(taskPoll):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// failure is the error of a task that did not do what it should, or nil.
+func failure(t schema.Task) error {
+	if t.State == schema.TaskDone {
+		return nil
+	}
+	return model.Errorf(model.Unavailable, "%s", cmp.Or(t.Error, "the task was "+string(t.State)))
 }
 
 func diskRow(d schema.Disk) []string {
@@ -97,8 +168,19 @@ func diskRow(d schema.Disk) []string {
 	}
 	return []string{
 		d.ID.String(), d.NodeName, string(d.State), size(d.Size), size(d.Used),
-		strconv.FormatUint(d.ChecksumErrors, 10), strconv.FormatUint(d.Repaired, 10), path,
+		strconv.FormatUint(d.ChecksumErrors, 10), strconv.FormatUint(d.Repaired, 10), scrubbed(d), path,
 	}
+}
+
+// scrubbed says when a disk was verified last, or how far that is.
+func scrubbed(d schema.Disk) string {
+	switch {
+	case d.Scrub != nil && d.Scrub.Running:
+		return fmt.Sprintf("%d%%", 100*d.Scrub.Done/max(d.Scrub.Total, 1))
+	case d.LastScrub.IsZero():
+		return "never"
+	}
+	return d.LastScrub.Local().Format(time.DateOnly)
 }
 
 func newVolume(a *app) *cobra.Command {

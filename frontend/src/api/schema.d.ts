@@ -64,6 +64,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/disks/{id}/scrub": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Verify all data of a disk
+         * @description Needs to be allowed to change a disk.
+         */
+        post: operations["scrub-disk"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/files/{sha256}": {
         parameters: {
             query?: never;
@@ -772,11 +792,18 @@ export interface components {
             checksum_errors: number;
             error?: string;
             id: string;
+            /**
+             * Format: date-time
+             * @description when all of its data was verified last; absent: never
+             */
+            last_scrub?: string;
             node: string;
             node_name: string;
             path: string;
             /** Format: int64 */
             repaired: number;
+            /** @description the pass that began after that, if any */
+            scrub?: components["schemas"]["DiskScrub"];
             /** Format: int64 */
             size_bytes: number;
             /** @enum {string} */
@@ -794,6 +821,16 @@ export interface components {
             size_bytes?: number;
             /** @description a volume that exists */
             volume?: string;
+        };
+        DiskScrub: {
+            /** Format: date-time */
+            began: string;
+            /** Format: int64 */
+            done_bytes: number;
+            /** @description false: it was interrupted and will be gone on with */
+            running: boolean;
+            /** Format: int64 */
+            total_bytes: number;
         };
         DiskSpec: {
             /** @description absolute path on the node */
@@ -1262,6 +1299,37 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["ListDisk"];
+                };
+            };
+            /** @description The request was refused or failed. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "scrub-disk": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Task"];
                 };
             };
             /** @description The request was refused or failed. */

@@ -180,12 +180,12 @@ func (a *area) unsynced() []int64 {
 	return out
 }
 
-func (a *area) rot(rng *rand.Rand, from int64, n int) int {
+func (a *area) rot(rng *rand.Rand, from, to int64, n int) int {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	var all []int64
 	for b := range a.visible {
-		if b*int64(blockSize) >= from {
+		if off := b * int64(blockSize); off >= from && off < to {
 			all = append(all, b)
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -132,7 +133,14 @@ func (v *Drive) Clone(seed uint64, percent int) *Drive {
 func (v *Drive) Rot(from int64, n int) int {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return v.area.rot(v.rng, from, n)
+	return v.area.rot(v.rng, from, math.MaxInt64, n)
+}
+
+// RotWithin does what Rot does, to blocks in [from, to).
+func (v *Drive) RotWithin(from, to int64, n int) int {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.area.rot(v.rng, from, to, n)
 }
 
 // A port is the area a disk has open.
