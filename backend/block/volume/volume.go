@@ -92,6 +92,8 @@ type mistakes struct {
 	serveEarly     bool // serve before the takeover has copied
 	fillOverwrites bool // fill without the page lock, over newer writes
 	deltaOneSided  bool // a delta ignores what only the returning side has
+	cutUnheld      bool // cut while writes are in flight
+	cutForgets     bool // write on after a cut of which raft has given no answer
 }
 
 // Open takes the volume over: rec is the record after raft gave this node its
