@@ -50,6 +50,52 @@ func TestVolumes(t *testing.T) {
 	apitest.CodeIs(t, "deleting it again", c.DeleteVolume(ctx, "data"), model.NotFound)
 }
 
+func TestSnapshots(t *testing.T) {
+	r := apitest.New(t)
+	ctx, c := t.Context(), r.As(t, model.Admin)
+	for _, name := range []string{"data", "more"} {
+		if _, err := c.CreateVolume(ctx, schema.VolumeSpec{Name: name, Size: 1 << 30, Copies: 2}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	made, err := c.CreateSnapshot(ctx, "data", schema.SnapshotSpec{Name: "monday"})
+	if err != nil || made.VolumeName != "data" || made.Size != 1<<30 || made.Created.IsZero() {
+		t.Fatalf("CreateSnapshot = %+v, %v", made, err)
+	}
+	if _, err := c.CreateSnapshot(ctx, "more", schema.SnapshotSpec{Name: "monday"}); err != nil {
+		t.Errorf("a snapshot of that name of another volume: %v", err)
+	}
+	viewer := r.As(t, model.Viewer)
+	for volume, want := range map[string]int{"": 2, "data": 1} {
+		if l, err := viewer.Snapshots(ctx, volume); err != nil || len(l.Items) != want {
+			t.Errorf("Snapshots(%q) = %+v, %v, want %d", volume, l.Items, err, want)
+		}
+	}
+	for _, ref := range []string{"data@monday", "DATA@Monday", made.ID.String(), made.Volume.String() + "@monday"} {
+		if got, err := viewer.Snapshot(ctx, ref); err != nil || got != made {
+			t.Errorf("Snapshot(%q) = %+v, %v, want %+v", ref, got, err, made)
+		}
+	}
+	_, err = viewer.CreateSnapshot(ctx, "data", schema.SnapshotSpec{Name: "x"})
+	apitest.CodeIs(t, "a viewer cuts", err, model.Denied)
+	_, err = c.CreateSnapshot(ctx, "data", schema.SnapshotSpec{Name: "Monday"})
+	apitest.CodeIs(t, "the name is taken", err, model.Conflict)
+	_, err = c.CreateSnapshot(ctx, "data", schema.SnapshotSpec{Name: "a@b"})
+	apitest.CodeIs(t, "a name with an @", err, model.Invalid)
+	_, err = c.CreateSnapshot(ctx, "none", schema.SnapshotSpec{Name: "x"})
+	apitest.CodeIs(t, "a volume that is not there", err, model.NotFound)
+	for _, ref := range []string{"monday", "data@tuesday", "none@monday"} {
+		_, err = c.Snapshot(ctx, ref)
+		apitest.CodeIs(t, ref, err, model.NotFound)
+	}
+	if err := c.DeleteVolume(ctx, "data"); err != nil {
+		t.Fatal(err)
+	}
+	if l, err := c.Snapshots(ctx, ""); err != nil || len(l.Items) != 1 {
+		t.Errorf("with the volume gone its snapshots are %+v, %v", l.Items, err)
+	}
+}
+
 // A volume's state follows its members' disks and their nodes.
 func TestVolumeState(t *testing.T) {
 	r := apitest.New(t)

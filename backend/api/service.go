@@ -34,6 +34,10 @@ type Storage interface {
 	// is held.
 	DeleteVolume(ctx context.Context, by model.Actor, id model.VolumeID) error
 
+	// CreateSnapshot cuts a snapshot of a volume at one moment, also while it is
+	// written to. Its name is valid.
+	CreateSnapshot(ctx context.Context, by model.Actor, id model.VolumeID, name string) (model.Snapshot, error)
+
 	// AddDisk makes a file or block device of a node part of the pool. With a
 	// size, a file of that size is made first.
 	AddDisk(ctx context.Context, by model.Actor, node model.NodeID, spec schema.DiskSpec) (model.Disk, error)

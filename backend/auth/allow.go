@@ -38,6 +38,8 @@ const (
 	Audit   Kind = "audit"
 	Metrics Kind = "metrics"
 	Session Kind = "session"
+
+	Snapshot Kind = "snapshot" // of a volume
 )
 
 // A Subject is who asks. The zero Subject is nobody.
@@ -91,6 +93,9 @@ var least = map[deed]model.Role{
 	{Create, VM}:     model.Admin,
 	{Delete, VM}:     model.Admin,
 	{Delete, Task}:   model.Admin,
+
+	{View, Snapshot}:   model.Viewer,
+	{Create, Snapshot}: model.Admin,
 }
 
 // Allow returns nil if the subject may do verb to the object. Otherwise the error

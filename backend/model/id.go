@@ -18,6 +18,8 @@ type (
 	VMID      uint64 // a virtual machine
 	UserID    uint64 // a person or a program that logs in
 	TaskID    uint64 // a piece of long work
+
+	SnapshotID uint64 // a snapshot of a volume
 )
 
 const idAlphabet = "0123456789abcdefghjkmnpqrstvwxyz" // Crockford's base32
@@ -122,3 +124,9 @@ func (id TaskID) MarshalText() ([]byte, error) { return marshalID(uint64(id)) }
 
 // UnmarshalText reads what MarshalText wrote; empty text is the zero identifier.
 func (id *TaskID) UnmarshalText(text []byte) error { return unmarshalID(id, text) }
+
+func (id SnapshotID) String() string               { return formatID(uint64(id)) }
+func (id SnapshotID) MarshalText() ([]byte, error) { return marshalID(uint64(id)) }
+
+// UnmarshalText reads what MarshalText wrote; empty text is the zero identifier.
+func (id *SnapshotID) UnmarshalText(text []byte) error { return unmarshalID(id, text) }

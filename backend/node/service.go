@@ -69,6 +69,11 @@ func (s service) DeleteVolume(ctx context.Context, by model.Actor, id model.Volu
 	return err
 }
 
+// CreateSnapshot has the volume's holder cut it.
+func (s service) CreateSnapshot(ctx context.Context, by model.Actor, id model.VolumeID, name string) (model.Snapshot, error) {
+	return s.n.agent.Snapshot(ctx, by, id, name)
+}
+
 func (s service) AddDisk(ctx context.Context, by model.Actor, node model.NodeID, spec schema.DiskSpec) (model.Disk, error) {
 	return s.n.agent.AddDiskAt(ctx, by, node, agent.NewDisk{
 		Path: spec.Path, Size: spec.Size, Sparse: spec.Sparse, Wipe: spec.Wipe,

@@ -152,6 +152,20 @@ func (s *Service) DeleteVolume(ctx context.Context, by model.Actor, id model.Vol
 	return err
 }
 
+func (s *Service) CreateSnapshot(ctx context.Context, by model.Actor, id model.VolumeID, name string) (model.Snapshot, error) {
+	v, err := s.record.Local().Volume(id)
+	if err != nil {
+		return model.Snapshot{}, err
+	}
+	cut, err := as[model.Cut](s.record.Apply(ctx, by, command.SnapshotCreate{Name: name, Cuts: []command.SnapshotCut{{
+		ID: model.NewID[model.SnapshotID](), Volume: id, Holder: v.Holder, Generation: v.Generation, Revision: v.Revision,
+	}}}))
+	if err != nil {
+		return model.Snapshot{}, err
+	}
+	return cut.Snapshots[0], nil
+}
+
 func (s *Service) AddDisk(ctx context.Context, by model.Actor, node model.NodeID, spec schema.DiskSpec) (model.Disk, error) {
 	return as[model.Disk](s.record.Apply(ctx, by, command.DiskAdd{Disk: model.Disk{
 		ID: model.NewID[model.DiskID](), Node: node, Path: spec.Path, Size: spec.Size,

@@ -14,6 +14,11 @@ const maxExtents = 64
 // Extents says which parts of [off, off+n) hold data. It may answer for less
 // than n bytes, never for none.
 func (v *Volume) Extents(ctx context.Context, off, n int64) ([]Run, error) {
+	return v.extents(ctx, off, n, v.known().Epoch)
+}
+
+// extents is Extents as of an epoch.
+func (v *Volume) extents(ctx context.Context, off, n int64, epoch model.Epoch) ([]Run, error) {
 	if err := v.admit(ctx, off, n); err != nil {
 		return nil, err
 	}
@@ -29,7 +34,7 @@ func (v *Volume) Extents(ctx context.Context, off, n int64) ([]Run, error) {
 		}
 	}
 	for _, x := range layout.Split(len(v.columns), model.Bytes(lo), model.Bytes(hi-lo)) {
-		present, err := v.present(ctx, x)
+		present, err := v.stored(ctx, x, epoch)
 		if err != nil {
 			return nil, err
 		}
@@ -41,10 +46,9 @@ func (v *Volume) Extents(ctx context.Context, off, n int64) ([]Run, error) {
 	return runs, nil
 }
 
-// present says of each block of an extent whether it is stored.
-func (v *Volume) present(ctx context.Context, x layout.Extent) ([]bool, error) {
+// stored says of each block of an extent whether it is stored as of an epoch.
+func (v *Volume) stored(ctx context.Context, x layout.Extent, epoch model.Epoch) ([]bool, error) {
 	out := make([]bool, x.Count)
-	epoch := v.epoch()
 	to := (x.Start + layout.Block(x.Count) - 1).Page() + 1
 	for from := x.Start.Page(); from < to; {
 		l, err := v.listAny(ctx, x.Column, disk.List{Column: uint32(x.Column), From: from, To: to, Max: listMax})
@@ -67,10 +71,4 @@ func (v *Volume) present(ctx context.Context, x layout.Extent) ([]bool, error) {
 		from = l.Next
 	}
 	return out, nil
-}
-
-func (v *Volume) epoch() model.Epoch {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	return v.rec.Epoch
 }

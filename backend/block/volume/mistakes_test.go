@@ -30,6 +30,14 @@ func TestSimulationCatchesMistakes(t *testing.T) {
 		{"delta ignores the returning side", mistakes{deltaOneSided: true}, []simFault{
 			{"one is a write ahead", 1, func(w *simWorld) { w.oneAhead() }},
 		}},
+		{"cut without holding writes", mistakes{cutUnheld: true}, []simFault{
+			{"snapshot", 3, func(w *simWorld) { w.cutSnapshots(1) }},
+			{"raft loses answers", 1, func(w *simWorld) { w.raft.loseFor(w.between(0, 20*time.Second)) }},
+		}},
+		{"write on after a cut without an answer", mistakes{cutForgets: true}, []simFault{
+			{"snapshot", 3, func(w *simWorld) { w.cutSnapshots(1) }},
+			{"raft loses answers", 1, func(w *simWorld) { w.raft.loseFor(w.between(0, 20*time.Second)) }},
+		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			for seed := uint64(1); seed <= bound; seed++ {

@@ -17,13 +17,18 @@ const readRetry = 100 * time.Millisecond
 
 // A reading is what one read under way needs; they are used again.
 type reading struct {
-	span span
-	sums []uint32
+	span  span
+	sums  []uint32
+	epoch model.Epoch // to read as of; zero: the present one
 }
 
 // ReadAt fills p with what lies at off. Any multiple of model.SectorSize is fine;
 // memory aligned to iobuf.Align and whole blocks are read without a copy.
 func (v *Volume) ReadAt(ctx context.Context, p []byte, off int64) error {
+	return v.readAt(ctx, p, off, 0)
+}
+
+func (v *Volume) readAt(ctx context.Context, p []byte, off int64, epoch model.Epoch) error {
 	began := time.Now()
 	n := int64(len(p))
 	if err := v.admit(ctx, off, n); err != nil {
@@ -35,9 +40,9 @@ func (v *Volume) ReadAt(ctx context.Context, p []byte, off int64) error {
 	for {
 		var err error
 		if aligned(off, n) && iobuf.IsAligned(p) {
-			err = v.readLocked(ctx, p, off)
+			err = v.readLocked(ctx, p, off, epoch)
 		} else {
-			err = v.bounce(ctx, p, off)
+			err = v.bounce(ctx, p, off, epoch)
 		}
 		if err != nil {
 			return err
@@ -53,13 +58,13 @@ func (v *Volume) ReadAt(ctx context.Context, p []byte, off int64) error {
 }
 
 // bounce reads whole blocks around p.
-func (v *Volume) bounce(ctx context.Context, p []byte, off int64) error {
+func (v *Volume) bounce(ctx context.Context, p []byte, off int64, epoch model.Epoch) error {
 	for len(p) > 0 {
 		lo := off / int64(blockSize) * int64(blockSize)
 		n := min(int64(len(p)), lo+maxPiece-off)
 		hi := (off + n + int64(blockSize) - 1) / int64(blockSize) * int64(blockSize)
 		buf := iobuf.Get(int(hi - lo))
-		err := v.readLocked(ctx, buf.Bytes, lo)
+		err := v.readLocked(ctx, buf.Bytes, lo, epoch)
 		if err == nil {
 			copy(p[:n], buf.Bytes[off-lo:])
 		}
@@ -74,13 +79,13 @@ func (v *Volume) bounce(ctx context.Context, p []byte, off int64) error {
 
 // readLocked reads whole blocks under a shared lock: it waits for writes in
 // flight, and they wait for it, so that no write is seen before it is settled.
-func (v *Volume) readLocked(ctx context.Context, p []byte, off int64) error {
+func (v *Volume) readLocked(ctx context.Context, p []byte, off int64, epoch model.Epoch) error {
 	rd, ok := v.readings.Get().(*reading)
 	if !ok {
 		rd = &reading{}
 	}
 	defer v.readings.Put(rd)
-	rd.span.lo, rd.span.hi = off, off+int64(len(p))
+	rd.span.lo, rd.span.hi, rd.epoch = off, off+int64(len(p)), epoch
 	if err := v.spans.acquire(ctx, &rd.span); err != nil {
 		return err
 	}
@@ -108,13 +113,13 @@ func (v *Volume) readInto(ctx context.Context, p []byte, off int64, rd *reading)
 			Column: int(at / model.StripeUnit % model.Bytes(columns)),
 			Start:  layout.Block((row*model.StripeUnit + at%model.StripeUnit) / model.BlockSize),
 			Count:  len(p) / blockSize,
-		}, p, rd.sums)
+		}, p, rd.sums, rd.epoch)
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	for _, x := range layout.Split(columns, model.Bytes(off), model.Bytes(len(p))) {
 		at, first := int(x.Offset), int(x.Offset)/blockSize
 		group.Go(func() error {
-			return v.readExtent(ctx, x, p[at:at+x.Count*blockSize], rd.sums[first:first+x.Count])
+			return v.readExtent(ctx, x, p[at:at+x.Count*blockSize], rd.sums[first:first+x.Count], rd.epoch)
 		})
 	}
 	return group.Wait()
@@ -130,7 +135,9 @@ type reader struct {
 // readExtent reads from one active member after the other until one has all of
 // it whole. It waits for members that do not answer, and fails when all that are
 // left have it damaged.
-func (v *Volume) readExtent(ctx context.Context, x layout.Extent, p []byte, sums []uint32) error {
+func (v *Volume) readExtent(
+	ctx context.Context, x layout.Extent, p []byte, sums []uint32, epoch model.Epoch,
+) error {
 	var bad, silent []*row
 	var damage error
 	for {
@@ -139,7 +146,7 @@ func (v *Volume) readExtent(ctx context.Context, x layout.Extent, p []byte, sums
 		case err != nil:
 			return err
 		case rd.row == nil && len(silent) == 0:
-			return v.readEach(ctx, x, p, sums, bad, damage)
+			return v.readEach(ctx, x, p, sums, epoch, bad, damage)
 		case rd.row == nil: // none is left to ask: start over with those that were silent
 			silent = nil
 			select {
@@ -150,6 +157,9 @@ func (v *Volume) readExtent(ctx context.Context, x layout.Extent, p []byte, sums
 				return ctx.Err()
 			}
 			continue
+		}
+		if epoch != 0 {
+			rd.epoch = epoch
 		}
 		err = v.readFrom(ctx, &rd, x, p, sums)
 		switch {
@@ -175,12 +185,12 @@ func (v *Volume) readExtent(ctx context.Context, x layout.Extent, p []byte, sums
 // damaged: they may be damaged in different places. What no member has whole is
 // lost, and the read fails with damage.
 func (v *Volume) readEach(ctx context.Context, x layout.Extent, p []byte, sums []uint32,
-	bad []*row, damage error,
+	epoch model.Epoch, bad []*row, damage error,
 ) error {
 	if len(bad) > 1 && x.Count > 1 {
 		for i := range x.Count {
 			one := layout.Extent{Column: x.Column, Start: x.Start + layout.Block(i), Count: 1}
-			if err := v.readExtent(ctx, one, p[i*blockSize:(i+1)*blockSize], sums[i:i+1]); err != nil {
+			if err := v.readExtent(ctx, one, p[i*blockSize:(i+1)*blockSize], sums[i:i+1], epoch); err != nil {
 				return err
 			}
 		}

@@ -37,7 +37,7 @@ func newRig(t *testing.T, n, copies int, size model.Bytes, columns ...[]int) *ri
 		r.disks[id] = newMemDisk(id, 100*time.Microsecond)
 		r.order = append(r.order, id)
 	}
-	rec := model.Volume{ID: rigVolume, Size: size, Copies: copies, Revision: 1}
+	rec := model.Volume{ID: rigVolume, Size: size, Copies: copies, Revision: 1, Epoch: 1}
 	for _, c := range columns {
 		var col model.Column
 		for _, i := range c {

@@ -53,6 +53,10 @@ type simWorld struct {
 	holder  *simHolder // present one; nil: nobody serves
 	stop    chan struct{}
 	clients sync.WaitGroup
+
+	snapping bool                    // snapshots are cut
+	snapped  map[simSnapBlock]uint64 // what each block of a snapshot was read as; guarded by hmu
+
 	zombies sync.WaitGroup
 	value   uint64
 }
@@ -97,6 +101,7 @@ func newWorld(t *testing.T, seed uint64, p simProfile, plant mistakes) *simWorld
 	t.Helper()
 	w := &simWorld{
 		t: t, seed: seed, profile: p, plant: plant, began: time.Now(), stop: make(chan struct{}),
+		snapped: map[simSnapBlock]uint64{},
 		simNet: &simNet{
 			rand:  rand.New(rand.NewPCG(seed, 7)),
 			disks: map[model.DiskID]*simDisk{},
@@ -117,7 +122,7 @@ func newWorld(t *testing.T, seed uint64, p simProfile, plant mistakes) *simWorld
 	for i := range p.nodes * p.disks {
 		ids = append(ids, model.DiskID(i+1))
 	}
-	rec := model.Volume{ID: rigVolume, Size: model.Bytes(p.columns) * 4 << 20, Copies: p.copies, Revision: 1}
+	rec := model.Volume{ID: rigVolume, Size: model.Bytes(p.columns) * 4 << 20, Copies: p.copies, Revision: 1, Epoch: 1}
 	for c := range p.columns {
 		var col model.Column
 		for m := range p.copies {
@@ -137,6 +142,7 @@ type simRaft struct {
 	rec   model.Volume
 	stall time.Time // no quorum until then
 	lossy float64
+	snaps []simSnapshot // those that were cut, in order
 }
 
 func (r *simRaft) get() model.Volume {
@@ -169,6 +175,11 @@ func (r *simRaft) swap(gen model.Generation, rev model.Revision, changes []model
 func (r *simRaft) ChangeMembers(ctx context.Context, _ model.VolumeID, gen model.Generation, rev model.Revision,
 	changes []model.MemberChange,
 ) (model.Volume, error) {
+	return r.propose(ctx, func() (model.Volume, error) { return r.swap(gen, rev, changes) })
+}
+
+// propose applies a change now, late or never, and its answer may be lost.
+func (r *simRaft) propose(ctx context.Context, swap func() (model.Volume, error)) (model.Volume, error) {
 	time.Sleep(r.w.between(time.Millisecond, 20*time.Millisecond))
 	r.mu.Lock()
 	stalled, lossy := time.Until(r.stall), r.lossy
@@ -179,7 +190,7 @@ func (r *simRaft) ChangeMembers(ctx context.Context, _ model.VolumeID, gen model
 		var err error
 		go func() {
 			time.Sleep(stalled)
-			rec, err = r.swap(gen, rev, changes)
+			rec, err = swap()
 			close(late)
 		}()
 		select {
@@ -196,14 +207,14 @@ func (r *simRaft) ChangeMembers(ctx context.Context, _ model.VolumeID, gen model
 		pause := r.w.between(0, 5*time.Second)
 		go func() {
 			time.Sleep(pause)
-			_, _ = r.swap(gen, rev, changes)
+			_, _ = swap()
 		}()
 		return model.Volume{}, model.Errorf(model.Unavailable, "timed out")
 	case r.w.chance(lossy / 3): // the answer is lost
-		_, _ = r.swap(gen, rev, changes)
+		_, _ = swap()
 		return model.Volume{}, model.Errorf(model.Unavailable, "leader lost")
 	}
-	return r.swap(gen, rev, changes)
+	return swap()
 }
 
 // supervise keeps a holder running, as an agent does.
@@ -219,6 +230,9 @@ func (w *simWorld) supervise() {
 			proc: &simProc{net: w.simNet, node: n, by: map[model.DiskID]*simConn{}},
 		}
 		w.setHolder(h)
+		if w.snapping && w.chance(0.2) {
+			w.raft.cutUnheld()
+		}
 		rec := w.raft.acquire()
 		cfg := Default()
 		cfg.Disks, cfg.Record, cfg.Lease = h.proc, w.raft, h.lease
@@ -321,6 +335,7 @@ func (w *simWorld) client(id int) {
 		blocks := w.place()
 		ctx, cancel := context.WithTimeout(w.t.Context(), 15*time.Second)
 		switch k := w.intn(20); {
+		case k < 2 && w.readSnapshot(ctx, v, blocks):
 		case k < 10:
 			w.read(ctx, v, id, blocks)
 		case k < 19:
@@ -434,6 +449,7 @@ func (w *simWorld) run() string {
 	w.heal()
 	w.logf("healed")
 	healed := w.converge()
+	w.readSnapshots()
 	time.Sleep(time.Second)
 	close(w.stop)
 	w.clients.Wait()

@@ -50,6 +50,8 @@ func allFaults() []simFault {
 		{"slow disk", 2, func(w *simWorld) { w.slowDisk(3 * time.Second) }},
 		{"raft stalls", 2, func(w *simWorld) { w.raft.stallFor(w.between(0, 8*time.Second)) }},
 		{"raft loses answers", 2, func(w *simWorld) { w.raft.loseFor(w.between(0, 20*time.Second)) }},
+		{"snapshot", 6, func(w *simWorld) { w.cutSnapshots(1) }},
+		{"two snapshots at once", 2, func(w *simWorld) { w.cutSnapshots(2) }},
 	}
 }
 

@@ -93,6 +93,8 @@ type mistakes struct {
 	fillOverwrites bool // fill without the page lock, over newer writes
 	deltaOneSided  bool // a delta ignores what only the returning side has
 	repairUnlocked bool // repair without the page lock, over newer writes
+	cutUnheld      bool // cut while writes are in flight
+	cutForgets     bool // write on after a cut of which raft has given no answer
 }
 
 // Open takes the volume over: rec is the record after raft gave this node its

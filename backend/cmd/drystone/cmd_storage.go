@@ -310,14 +310,14 @@ func newVolumeResize(a *app) *cobra.Command {
 func newVolumeDelete(a *app) *cobra.Command {
 	var yes bool
 	c := &cobra.Command{
-		Use: "delete VOLUME", Short: "Delete a volume and everything on it", Args: cobra.ExactArgs(1),
+		Use: "delete VOLUME", Short: "Delete a volume, everything on it and its snapshots", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.with(cmd, func(c *client.Client) error {
 				v, err := c.Volume(cmd.Context(), args[0])
 				if err != nil {
 					return err
 				}
-				if err := a.confirm(yes, "delete the volume and everything on it", v.Name); err != nil {
+				if err := a.confirm(yes, "delete the volume, everything on it and its snapshots", v.Name); err != nil {
 					return err
 				}
 				if err := c.DeleteVolume(cmd.Context(), v.ID.String()); err != nil {

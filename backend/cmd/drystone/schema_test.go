@@ -39,14 +39,19 @@ var printed = map[string]string{
 	"volume show":   "Volume",
 	"volume resize": "Volume",
 	"image import":  "Volume",
-	"image list":    "ListVolume",
-	"vm create":     "VM",
-	"vm list":       "ListVM",
-	"vm show":       "VM",
-	"vm start":      "VM",
-	"vm stop":       "VM",
-	"vm shutdown":   "VM",
-	"vm reset":      "VM",
+
+	"snapshot create": "Snapshot",
+	"snapshot list":   "ListSnapshot",
+	"snapshot show":   "Snapshot",
+
+	"image list":  "ListVolume",
+	"vm create":   "VM",
+	"vm list":     "ListVM",
+	"vm show":     "VM",
+	"vm start":    "VM",
+	"vm stop":     "VM",
+	"vm shutdown": "VM",
+	"vm reset":    "VM",
 }
 
 // document is the part of JSON Schema that docs/cli.schema.json uses.
@@ -177,6 +182,9 @@ func TestOutputsFitSchema(t *testing.T) {
 		{"volume", "list"},
 		{"volume", "show", "data"},
 		{"volume", "resize", "data", "2G"},
+		{"snapshot", "create", "data", "monday"},
+		{"snapshot", "list", "data"},
+		{"snapshot", "show", "data@monday"},
 		{"image", "import", image},
 		{"image", "list"},
 		{"vm", "create", "web", "--disk", "1G"},

@@ -53,6 +53,8 @@ var formats = map[Kind]format{
 	KindSessionCreate: {"session.create", read[SessionCreate]},
 	KindSessionDelete: {"session.delete", read[SessionDelete]},
 	KindSessionsPrune: {"session.prune", read[SessionsPrune]},
+
+	KindSnapshotCreate: {"snapshot.create", read[SnapshotCreate]},
 }
 
 // wire is what follows the kind and the version.

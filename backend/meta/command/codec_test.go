@@ -67,6 +67,9 @@ func examples() []Command {
 		SessionCreate{TokenHash: "ab", User: 2, Expires: noon, Address: "10.0.0.9"},
 		SessionDelete{TokenHash: "ab"},
 		SessionsPrune{},
+		SnapshotCreate{Name: "monday", Cuts: []SnapshotCut{
+			{ID: 15, Volume: 5, Holder: 1, Generation: 12, Revision: 13}, {ID: 16, Volume: 6},
+		}},
 	}
 }
 

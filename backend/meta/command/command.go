@@ -45,6 +45,8 @@ const (
 	KindSessionCreate Kind = 25
 	KindSessionDelete Kind = 26
 	KindSessionsPrune Kind = 27
+
+	KindSnapshotCreate Kind = 28
 )
 
 // A Command is one change, applied by every node in the order of the log.

@@ -20,7 +20,7 @@ type VolumeResize struct {
 	Size   model.Bytes    `json:"size"`
 }
 
-// VolumeDelete forgets a volume that no machine has and that nobody holds for a
+// VolumeDelete forgets a volume, with its snapshots, that no machine has and that nobody holds for a
 // guest or an export. Its identifier is kept, so that disks know what to clean
 // and it never comes back. Returns the model.Volume as it was.
 type VolumeDelete struct {

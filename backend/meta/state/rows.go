@@ -73,6 +73,8 @@ type tables struct {
 	sessions *table[string, model.Session]
 	tokens   *table[string, model.JoinToken]
 	requests *table[string, requestRow]
+
+	snapshots *table[model.SnapshotID, model.Snapshot]
 }
 
 // The tables' kinds. The SQL names are in snapshots: they do not change.
@@ -142,6 +144,13 @@ var (
 		key: func(r requestRow) string { return r.Request }, text: plain,
 		order: func(a, b requestRow) int { return cmp.Compare(a.Index, b.Index) },
 	}
+	snapshotKind = &kind[model.SnapshotID, model.Snapshot]{
+		name: "volume_snapshots", noun: "snapshot", watch: Volumes,
+		key: func(s model.Snapshot) model.SnapshotID { return s.ID }, text: model.SnapshotID.String,
+		order: func(a, b model.Snapshot) int {
+			return cmp.Or(cmp.Compare(a.Volume, b.Volume), cmp.Compare(a.Epoch, b.Epoch))
+		},
+	}
 )
 
 // clusterKey is the key of the one row of the cluster's table.
@@ -155,6 +164,7 @@ func newTables() tables {
 		disks: newTable(diskKind), volumes: newTable(volumeKind), deleted: newTable(deletedKind),
 		vms: newTable(vmKind), users: newTable(userKind), sessions: newTable(sessionKind),
 		tokens: newTable(tokenKind), requests: newTable(requestKind),
+		snapshots: newTable(snapshotKind),
 	}
 }
 
@@ -198,6 +208,8 @@ func DecodeResult(k command.Kind, p []byte) (any, error) {
 		return readJSON[model.Session](p)
 	case command.KindSessionsPrune:
 		return readJSON[int](p)
+	case command.KindSnapshotCreate:
+		return readJSON[model.Cut](p)
 	case command.KindTokenDelete, command.KindSessionDelete:
 		return nil, nil
 	}

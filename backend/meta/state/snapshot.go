@@ -204,6 +204,8 @@ func (t *tables) load(w write, audits *auditTail) error {
 		return loadRow(t.tokens, w)
 	case requestKind.name:
 		return loadRow(t.requests, w)
+	case snapshotKind.name:
+		return loadRow(t.snapshots, w)
 	case auditTable:
 		var row model.AuditRow
 		if err := json.Unmarshal(w.body, &row); err != nil {

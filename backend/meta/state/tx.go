@@ -243,6 +243,8 @@ func (x *tx) apply(cmd command.Command) (any, error) {
 		return x.sessionDelete(c)
 	case command.SessionsPrune:
 		return x.sessionsPrune()
+	case command.SnapshotCreate:
+		return x.snapshotCreate(c)
 	}
 	return nil, fmt.Errorf("command %d is not known to this daemon", uint8(cmd.Kind()))
 }

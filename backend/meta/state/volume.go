@@ -105,6 +105,7 @@ func (x *tx) forgetVolume(v model.Volume) error {
 		return model.Errorf(model.Conflict, "the volume %q is in use on %s for %s",
 			v.Name, x.nodeName(v.Holder), purposeWord(v.Purpose))
 	}
+	x.dropSnapshots(v.ID)
 	drop(x, &x.volumes, v.ID)
 	return put(x, &x.deleted, deletedRow{ID: v.ID, At: x.at})
 }

@@ -1,0 +1,154 @@
+package volume
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"drystone.example/drystone/backend/iobuf"
+	"drystone.example/drystone/backend/model"
+)
+
+// A simSnapshot is one that raft has recorded. Its content is what the blocks
+// were at one moment between call and at.
+type simSnapshot struct {
+	model.Snapshot
+
+	call, at time.Duration
+}
+
+// A simSnapBlock names a block of a snapshot.
+type simSnapBlock struct {
+	id    model.SnapshotID
+	block int64
+}
+
+// cutSnapshots cuts n snapshots at once, as far as the clients are concerned.
+func (w *simWorld) cutSnapshots(n int) {
+	_, v := w.present()
+	if v == nil {
+		return
+	}
+	for range n {
+		id, call := w.nextSnapshot(), w.now()
+		w.clients.Go(func() {
+			ctx, cancel := context.WithTimeout(w.t.Context(), 10*time.Second)
+			defer cancel()
+			err := Cut(ctx, []*Volume{v}, func(ctx context.Context, recs []model.Volume) ([]model.Volume, error) {
+				rec := recs[0]
+				rec, err := w.raft.propose(ctx, func() (model.Volume, error) {
+					return w.raft.cut(id, rec.Generation, rec.Revision, call)
+				})
+				if rec.ID == 0 {
+					return nil, err
+				}
+				return []model.Volume{rec}, err
+			})
+			w.logf("snapshot %d: %v", id, err)
+		})
+	}
+}
+
+func (w *simWorld) nextSnapshot() model.SnapshotID {
+	w.hmu.Lock()
+	defer w.hmu.Unlock()
+	w.value++
+	w.snapping = true
+	return model.SnapshotID(w.value)
+}
+
+// cut is what the record does with a cut.
+func (r *simRaft) cut(id model.SnapshotID, gen model.Generation, rev model.Revision, call time.Duration,
+) (model.Volume, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, s := range r.snaps {
+		if s.ID == id {
+			return cloneRecord(r.rec), nil
+		}
+	}
+	switch {
+	case r.rec.Generation != gen:
+		return cloneRecord(r.rec), model.Errorf(model.Fenced, "the record is at generation %d", r.rec.Generation)
+	case r.rec.Revision != rev:
+		return cloneRecord(r.rec), model.Errorf(model.Conflict, "the record is at revision %d", r.rec.Revision)
+	}
+	r.snaps = append(r.snaps, simSnapshot{
+		Snapshot: model.Snapshot{ID: id, Volume: r.rec.ID, Epoch: r.rec.Epoch, Size: r.rec.Size},
+		call:     call, at: r.w.now(),
+	})
+	r.w.logf("raft: snapshot %d of epoch %d", id, r.rec.Epoch)
+	r.rec.Epoch++
+	r.rec.Revision++
+	return cloneRecord(r.rec), nil
+}
+
+// cutUnheld cuts while nobody holds the volume: whoever did crashed or is about
+// to be deposed, and takeover decides what of the last writes was in time.
+func (r *simRaft) cutUnheld() {
+	rec, now := r.get(), r.w.now()
+	if _, err := r.cut(r.w.nextSnapshot(), rec.Generation, rec.Revision, now); err != nil {
+		r.w.complain("an unheld cut was refused: " + err.Error())
+	}
+}
+
+func (r *simRaft) snapshots() []simSnapshot {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return append([]simSnapshot(nil), r.snaps...)
+}
+
+// readSnapshot reads blocks of one of the snapshots, if there are any. Each block
+// reads the same for ever, and as what it was when the snapshot was cut.
+func (w *simWorld) readSnapshot(ctx context.Context, v *Volume, blocks []int64) bool {
+	all := w.raft.snapshots()
+	if len(all) == 0 {
+		return false
+	}
+	w.readFrom(ctx, v, all[w.intn(len(all))], blocks)
+	return true
+}
+
+func (w *simWorld) readFrom(ctx context.Context, v *Volume, s simSnapshot, blocks []int64) bool {
+	at, err := v.At(s.Snapshot)
+	if err != nil {
+		return false // a holder of before the snapshot
+	}
+	p := iobuf.Aligned(len(blocks) * blockSize)
+	if err := at.ReadAt(ctx, p, blocks[0]*int64(blockSize)); err != nil {
+		return false
+	}
+	for i, b := range blocks {
+		value, whole := blockValue(p[i*blockSize : (i+1)*blockSize])
+		if !whole {
+			w.complain(fmt.Sprintf("block %d of snapshot %d is a mixture", b, s.ID))
+		}
+		k := simSnapBlock{s.ID, b}
+		w.hmu.Lock()
+		was, again := w.snapped[k]
+		w.snapped[k] = value
+		w.hmu.Unlock()
+		switch {
+		case !again:
+			w.hist.add(event{client: w.profile.clients, block: int(b), value: value, call: s.call, ret: s.at})
+		case was != value:
+			w.complain(fmt.Sprintf("block %d of snapshot %d was %d and is %d", b, s.ID, was, value))
+		}
+	}
+	return true
+}
+
+// readSnapshots reads, at the end, the places of every snapshot that clients
+// write most.
+func (w *simWorld) readSnapshots() {
+	_, v := w.present()
+	for _, s := range w.raft.snapshots() {
+		for _, run := range simRuns {
+			ctx, cancel := context.WithTimeout(w.t.Context(), 15*time.Second)
+			if v == nil || !w.readFrom(ctx, v, s, run) {
+				w.logf("snapshot %d could not be read at the end", s.ID)
+			}
+			cancel()
+		}
+	}
+}

@@ -1,0 +1,24 @@
+package model
+
+import "time"
+
+// A Snapshot is a volume as it was at one moment. It never changes: what is
+// written to the volume later is written in a later epoch.
+type Snapshot struct {
+	ID      SnapshotID `json:"id"`
+	Name    string     `json:"name"` // unique among those of its volume
+	Volume  VolumeID   `json:"volume"`
+	Epoch   Epoch      `json:"epoch"`      // the last one that is in it
+	Size    Bytes      `json:"size_bytes"` // of the volume at that moment
+	Created time.Time  `json:"created"`
+}
+
+// A Cut is what cutting snapshots came to: the records of the volumes as they are,
+// and the snapshots, in the order they were asked for in.
+type Cut struct {
+	Volumes   []Volume   `json:"volumes"`
+	Snapshots []Snapshot `json:"snapshots"`
+}
+
+// MaxCut is the most volumes that are cut at one moment.
+const MaxCut = 64
