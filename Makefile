@@ -83,6 +83,7 @@ demo-down: ## stop the demo and remove it
 	@tests/demo/down.sh $(DEMO_DIR)
 
 .PHONY: nightly
-nightly: build ## the long runs: 500 seeds, the model's large bounds
+nightly: build ## the long runs: 500 seeds, the model's large bounds, every fault of the network
 	go test -count=1 -v -timeout 2h ./tests/model -model.large -model.walks=100000
 	go test -count=1 -timeout 3h ./backend/block/volume -sim.seeds=500
+	go test -count=1 -v -timeout 20m -run 'TestNetwork$$' ./tests/cluster -network.all

@@ -25,12 +25,15 @@ type fioRun struct {
 }
 
 // fio writes an NBD export full at random and then verifies every block.
-func fio(t *testing.T, uri, size string) *fioRun {
+func fio(t *testing.T, uri, size string, more ...string) *fioRun {
 	t.Helper()
 	f := &fioRun{t: t, done: make(chan error, 1)}
-	f.cmd = exec.Command("fio", "--name=verify", "--ioengine=nbd", "--uri="+uri, "--rw=randwrite",
-		"--bsrange=4k-64k", "--iodepth=16", "--size="+size, "--loops=2", "--verify=crc32c", "--verify_fatal=1",
-		"--do_verify=1", "--randrepeat=0", "--verify_state_save=0", "--output-format=json")
+	args := []string{
+		"--name=verify", "--ioengine=nbd", "--uri=" + uri, "--rw=randwrite",
+		"--bsrange=4k-64k", "--iodepth=16", "--size=" + size, "--loops=2", "--verify=crc32c", "--verify_fatal=1",
+		"--do_verify=1", "--randrepeat=0", "--verify_state_save=0", "--output-format=json",
+	}
+	f.cmd = exec.Command("fio", append(args, more...)...)
 	f.cmd.Stdout, f.cmd.Stderr = &f.out, &f.errs
 	if err := f.cmd.Start(); err != nil {
 		t.Fatal(err)

@@ -67,7 +67,7 @@ func Up(t *testing.T, base string, more ...string) *Cluster {
 	c := &Cluster{Dir: filepath.Join(dir, "c")}
 	t.Cleanup(func() {
 		if t.Failed() {
-			c.keepLogs(t)
+			c.KeepLogs(t)
 		}
 		if r := c.Run("dev", "down", "--dir", c.Dir); r.Status != 0 {
 			t.Log(r)
@@ -98,8 +98,8 @@ func (c *Cluster) Load(t *testing.T) {
 	}
 }
 
-// keepLogs copies the nodes' logs to where the test keeps what it leaves.
-func (c *Cluster) keepLogs(t *testing.T) {
+// KeepLogs copies the nodes' logs to where the test keeps what it leaves.
+func (c *Cluster) KeepLogs(t *testing.T) {
 	t.Helper()
 	to := t.ArtifactDir()
 	if err := os.MkdirAll(to, 0o700); err != nil {

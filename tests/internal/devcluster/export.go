@@ -4,6 +4,8 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
+	"fmt"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -26,6 +28,16 @@ type Export struct {
 // the end of the test.
 func (c *Cluster) Export(t *testing.T, protocol, name, node string) *Export {
 	t.Helper()
+	e, err := c.TryExport(t, protocol, name, node)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+// TryExport is Export where the cluster may refuse.
+func (c *Cluster) TryExport(t *testing.T, protocol, name, node string) (*Export, error) {
+	t.Helper()
 	// Until Stop, not as long as the context of a test that is about to end.
 	cmd := c.command(context.Background(), "volume", "export", name, "--node", node,
 		"--"+protocol, filepath.Join(c.Dir, name+"-"+node+".sock"))
@@ -33,10 +45,10 @@ func (c *Cluster) Export(t *testing.T, protocol, name, node string) *Export {
 	cmd.Stderr = &errs
 	out, err := cmd.StdoutPipe()
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
 	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
 	e := &Export{cmd: cmd, done: make(chan error, 1)}
 	line := make(chan string, 1)
@@ -53,13 +65,26 @@ func (c *Cluster) Export(t *testing.T, protocol, name, node string) *Export {
 		uri, ok := strings.CutPrefix(l, "ready ")
 		if !ok {
 			e.Stop()
-			t.Fatalf("volume export printed %q, %s", l, errs.String())
+			return nil, fmt.Errorf("volume export printed %q, %s", l, errs.String())
 		}
 		e.URI = uri
+		return e, nil
 	case <-time.After(time.Minute):
-		t.Fatal("volume export was not ready within a minute")
+		return nil, errors.New("volume export was not ready within a minute")
 	}
-	return e
+}
+
+// Ended waits until an export has ended by itself, and says how.
+func (e *Export) Ended(t *testing.T) error {
+	t.Helper()
+	select {
+	case err := <-e.done:
+		e.done <- err
+		return err
+	case <-time.After(30 * time.Second):
+		t.Fatal("the export did not end by itself within 30 s")
+		return nil
+	}
 }
 
 // Socket is the path in the URI of an export by NBD.
