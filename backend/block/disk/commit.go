@@ -489,9 +489,7 @@ func (d *Disk) installVersion(r *record, buf *iobuf.Buffer) {
 			block++
 		}
 	}
-	if !r.op.IsZero() {
-		d.rowOf(r.vol).uncertain.add(madeKey{r.column, r.page, r.ver.epoch}, r.op)
-	}
+	d.rowOf(r.vol).touched(madeKey{r.column, r.page, r.ver.epoch}, r.op)
 }
 
 func (d *Disk) installGone(r *record) {
@@ -511,9 +509,7 @@ func (d *Disk) installGone(r *record) {
 		}
 		delete(d.damaged, damageKey{r.vol, mk})
 	}
-	if !r.op.IsZero() {
-		row.uncertain.add(mk, r.op)
-	}
+	row.touched(mk, r.op)
 }
 
 // leave gives a place back that no version names any more.

@@ -54,6 +54,18 @@ func (v *version) occupies() int {
 	return 1
 }
 
+// touched notes that an op changed a version; the zero op changes nothing that could
+// be uncertain. An op may take several batches, and the row's state comes with the
+// last of them: a checkpoint between two of them must keep what the first touched,
+// for the journal will not have it any more.
+func (r *row) touched(k madeKey, op model.Stamp) {
+	if op.IsZero() {
+		return
+	}
+	r.uncertain.add(k, op)
+	r.dirty = true
+}
+
 // idle reports whether nothing is known or under way, so that it may be forgotten.
 func (r *row) idle() bool {
 	return !r.known && len(r.queue) == 0 && len(r.columns) == 0 && !r.dirty

@@ -10,6 +10,7 @@ import (
 
 	"drystone.example/drystone/backend/block/disk"
 	"drystone.example/drystone/backend/block/disk/disktest"
+	"drystone.example/drystone/backend/block/layout"
 	"drystone.example/drystone/backend/model"
 	"drystone.example/drystone/backend/uring"
 )
@@ -59,6 +60,77 @@ func TestLongDiscard(t *testing.T) {
 	if err := w.equals(d, 1, 1, pages, 2); err != nil {
 		t.Error(err)
 	}
+}
+
+// An op of many batches that a power cut ends half way, after a checkpoint between two
+// of them: what it has changed already is listed to the next holder, though the journal
+// has nothing of it any more.
+func TestCheckpointWithinAnOp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		v := newDrive(t, 96<<20)
+		d := openDrive(t, v)
+		const pages = 900
+		for i := range uint64(pages) {
+			op := writeOp(1, i+1, i, int(i)*16, 16, i)
+			op.Watermark = model.Stamp{Generation: 1, Number: i}
+			if err := apply(d, op); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := d.Checkpoint(); err != nil {
+			t.Fatal(err)
+		}
+		writes := 0
+		v.SetFault(func(r *disktest.Request) error {
+			if r.Durable && r.Kind == uring.Write {
+				if writes++; writes == 2 {
+					r.Delay = time.Minute
+				}
+			}
+			return nil
+		})
+		done := make(chan error, 1)
+		d.Apply(&disk.Op{
+			Kind: disk.Discard, Volume: 1, Generation: 1, Number: pages + 1, Prev: pages, Count: pages * 16,
+		}, func(err error) { done <- err })
+		time.Sleep(time.Second)
+		if err := d.Checkpoint(); err != nil {
+			t.Fatal(err)
+		}
+		left := v.Clone(1, 100)
+		v.SetFault(nil)
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+		closed(t, d)
+
+		d = openDrive(t, left)
+		defer closed(t, d)
+		promise, err := d.Prepare(t.Context(), disk.Prepare{Volume: 1, Generation: 2})
+		if err != nil {
+			t.Fatal(err)
+		}
+		listed := make(map[uint32]bool)
+		for _, u := range promise.Uncertain {
+			listed[u.Page] = true
+		}
+		gone, dst, sums := 0, make([]byte, model.PageSize), make([]uint32, 16)
+		for page := range uint32(pages) {
+			r := disk.Read{Volume: 1, Generation: 2, Block: layout.Block(page * 16), Count: 16}
+			if err := d.Read(t.Context(), r, dst, sums); err != nil {
+				t.Fatal(err)
+			}
+			if sums[0] != zeroSum {
+				continue
+			}
+			if gone++; !listed[page] {
+				t.Fatalf("page %d is gone and not uncertain", page)
+			}
+		}
+		if gone == 0 || gone == pages {
+			t.Fatalf("%d pages are gone: the cut was not within the op", gone)
+		}
+	})
 }
 
 // A place that versions share is not changed in place, is counted once, and is free
