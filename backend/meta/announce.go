@@ -27,6 +27,14 @@ func (m *Record) announce() {
 	}
 }
 
+// announceLate tells a peer that has only now stored what the others had committed
+// before: it could not use the announcement that came before the entries.
+func (m *Record) announceLate(peer raft.Server, commit uint64) {
+	if req := m.announcement(); req != nil && req.LeaderCommitIndex > commit {
+		m.announceTo(peer)
+	}
+}
+
 // announcement is what there is to say now; nil while this node does not lead, or
 // while there are entries to come, which will tell.
 func (m *Record) announcement() *raft.AppendEntriesRequest {

@@ -83,6 +83,11 @@ func (m *Record) startRaft() error {
 		now := r.Load()
 		return now != nil && now.State() == raft.Leader && now.CurrentTerm() == term
 	}
+	m.trans.stored = func(peer raft.Server, commit uint64) {
+		if r.Load() != nil {
+			m.announceLate(peer, commit)
+		}
+	}
 	m.raft, err = raft.NewRaft(m.raftConfig(m.lead.notify, log), m.fsm, logs, m.log, snaps, m.trans)
 	if err != nil {
 		return fmt.Errorf("start raft: %w (and %w)", err, m.trans.Close())

@@ -122,6 +122,9 @@ type transport struct {
 	log    *raftlog.Store
 	closed <-chan struct{}
 	leads  func(term uint64) bool // whether it still makes sense; set before use
+	// stored is told that a peer has stored entries, and of what commit it heard with
+	// them; set before use.
+	stored func(peer raft.Server, commit uint64)
 
 	mu   sync.Mutex // guards what follows
 	tick uint64     // counts moments
@@ -162,6 +165,9 @@ func (t *transport) AppendEntries(id raft.ServerID, to raft.ServerAddress,
 	began := time.Now()
 	for {
 		err := t.appendOnce(id, to, req, resp)
+		if err == nil && resp.Success && len(req.Entries) > 0 {
+			t.stored(raft.Server{ID: id, Address: to}, req.LeaderCommitIndex)
+		}
 		heartbeat := req.PrevLogEntry == 0 && len(req.Entries) == 0
 		if err == nil || heartbeat || time.Since(began) > reconnectMost || !t.leads(req.Term) {
 			return err
