@@ -66,6 +66,10 @@ check: ## formatting, vet, lint, layering, types: what every commit passes
 test: deps build ## everything that must pass
 	@tests/run.sh
 
+.PHONY: bugs
+bugs: ## plant mistakes in the code, one at a time: each must be caught by its test
+	go run ./tests/bugs
+
 .PHONY: conformance
 conformance: deps build-nodes ## what tools of others find of a volume, at length (root)
 	go test -count=1 -v -timeout 1h ./tests/conformance -conformance.long
@@ -83,7 +87,9 @@ demo-down: ## stop the demo and remove it
 	@tests/demo/down.sh $(DEMO_DIR)
 
 .PHONY: nightly
-nightly: build ## the long runs: 500 seeds, the model's large bounds, every fault of the network
+nightly: build ## the long runs: 500 seeds, large bounds, every fault of the network, every planted mistake
 	go test -count=1 -v -timeout 2h ./tests/model -model.large -model.walks=100000
+	go test -count=1 -timeout 1h -run TestEveryShortHistory ./backend/block/disk -disk.exhaustive
 	go test -count=1 -timeout 3h ./backend/block/volume -sim.seeds=500
 	go test -count=1 -v -timeout 20m -run 'TestNetwork$$' ./tests/cluster -network.all
+	go run ./tests/bugs

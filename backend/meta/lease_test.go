@@ -73,6 +73,28 @@ func TestLeaseEndsAtTheHolderFirst(t *testing.T) {
 	})
 }
 
+// However long the leader's word was on its way, the lease it gives ends LeaseTime
+// after the node asked for it.
+func TestLeaseCountsFromTheQuestion(t *testing.T) {
+	bubble(t, 3, func(c *cluster) {
+		t := c.t
+		lead := c.leader()
+		n := c.others(lead)[0]
+		c.leased()
+		const way = 300 * time.Millisecond
+		c.net.Delay(n.name, lead.name, way)
+		c.net.Delay(lead.name, n.name, way)
+		time.Sleep(10 * time.Second)
+		for range 5 {
+			<-n.Lease().Renewed()
+			left := n.Lease().Deadline() - n.clock()
+			if left > LeaseTime-2*way*99/100 || left < LeaseTime/2 {
+				t.Errorf("a lease that took %v to come lasts for another %v, of %v", 2*way, left, LeaseTime)
+			}
+		}
+	})
+}
+
 // A leader that lost its majority gives no lease, not even to itself; the next
 // one counts every lease from when it began to lead.
 func TestLeaseAcrossLeaders(t *testing.T) {

@@ -185,7 +185,7 @@ func (m *moment) verify(t *testing.T) {
 // readBack reads all blocks: each is as before the op under way, or as after it.
 func (m *moment) readBack(t *testing.T, d *disk.Disk, gen model.Generation, after *world) {
 	t.Helper()
-	for e := range model.Epoch(2) {
+	for e := range model.Epoch(4) {
 		const n = 4 * model.BlocksPerPage
 		dst, sums := make([]byte, n*4096), make([]uint32, n)
 		err := d.Read(context.Background(),

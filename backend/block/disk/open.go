@@ -282,8 +282,9 @@ func OpenMedium(ctx context.Context, m Medium, o Options) (*Disk, error) {
 	if err != nil {
 		return nil, errors.Join(err, m.Area.Close())
 	}
-	if err = d.recover(ctx); err == nil {
-		err = d.Err() // of the map, while it was opened
+	err = d.recover(ctx)
+	if failed := d.Err(); failed != nil {
+		err = failed // why the map failed; who called it knows only that it did
 	}
 	if err != nil {
 		close(d.stop)

@@ -316,6 +316,98 @@ func reuse(t *testing.T, stop int, early bool) {
 	}
 }
 
+// A place that an op leaves is not used by the next one before the batch of the first
+// is durable: a power cut between the two leaves what was there.
+func TestPlaceIsKeptUntilItsBatchIsDurable(t *testing.T) {
+	for before := range 16 { // which place is the next to be taken
+		synctest.Test(t, func(t *testing.T) {
+			v := newDrive(t, 14<<20) // 80 places
+			d := openDrive(t, v)
+			last := uint64(0)
+			begin := func(op *disk.Op) chan error {
+				last++
+				op.Generation, op.Number, op.Prev = 1, last, last-1
+				done := make(chan error, 1)
+				d.Apply(op, func(err error) { done <- err })
+				return done
+			}
+			send := func(op *disk.Op) {
+				t.Helper()
+				if err := <-begin(op); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for page := range 70 {
+				send(writeOp(1, 0, 0, page*16, 16, uint64(page)))
+			}
+			for range before {
+				send(writeOp(1, 0, 0, 100*16, 16, 7))
+				send(&disk.Op{Kind: disk.Remove, Volume: 1, Page: 100})
+			}
+			raw := int64(1<<20 + disktest.Journal)
+			v.SetFault(func(r *disktest.Request) error {
+				if r.Kind == uring.Write && !r.Map && r.Off < raw {
+					r.Delay = time.Minute
+				}
+				return nil
+			})
+			first := begin(writeOp(1, 0, 0, 0, 16, 1000))
+			time.Sleep(time.Second) // its batch is on its way
+			second := begin(writeOp(1, 0, 0, 200*16, 16, 2000))
+			time.Sleep(time.Second)
+			left := v.Clone(1, 0)
+			v.SetFault(nil)
+			if err := errors.Join(<-first, <-second); err != nil {
+				t.Fatal(err)
+			}
+			closed(t, d)
+
+			d = openDrive(t, left)
+			defer closed(t, d)
+			want, _ := data(16, 0)
+			if got, err := readAll(d, 16); err != nil || !bytes.Equal(got, want.Bytes) {
+				t.Errorf("after %d others the page is lost: %v", before, err)
+			}
+		})
+	}
+}
+
+// A replay does not put what one page once had in a place over what another has there
+// by now.
+func TestReplayLeavesReusedPlaces(t *testing.T) {
+	for stop := range 16 { // which of the places after the first is the one
+		v := newDrive(t, 14<<20) // 80 places
+		d := openDrive(t, v)
+		last := uint64(0)
+		send := func(op *disk.Op) {
+			t.Helper()
+			last++
+			op.Generation, op.Number, op.Prev = 1, last, last-1
+			if err := apply(d, op); err != nil {
+				t.Fatal(err)
+			}
+		}
+		send(writeOp(1, 0, 0, 3, 1, 1)) // waits in the journal for place 0
+		for page := 1; page < 70; page++ {
+			send(writeOp(1, 0, 0, page*16, 16, uint64(page)))
+		}
+		send(&disk.Op{Kind: disk.Remove, Volume: 1, Page: 0})
+		for range stop {
+			send(writeOp(1, 0, 0, 100*16, 16, 7))
+			send(&disk.Op{Kind: disk.Remove, Volume: 1, Page: 100})
+		}
+		send(writeOp(1, 0, 0, 0, 16, 1000))
+		v.Crash(100)
+		_ = d.Close()
+		d = openDrive(t, v)
+		want, _ := data(16, 1000)
+		if got, err := readAll(d, 16); err != nil || !bytes.Equal(got, want.Bytes) {
+			t.Errorf("after %d others: %v", stop, err)
+		}
+		closed(t, d)
+	}
+}
+
 // A page that is read while it is removed, and all other places are used, is read as
 // it was.
 func TestPlaceIsNotReusedUnderARead(t *testing.T) {
@@ -403,6 +495,11 @@ func TestJournalNeverOverruns(t *testing.T) {
 			}
 			return nil
 		})
+		first := d
+		defer func() {
+			v.SetFault(nil)
+			_ = first.Close()
+		}()
 		w := newWorld()
 		_, _ = w.prepare(disk.Prepare{Volume: 1, Generation: 1})
 		for n := uint64(1); ; n++ {
@@ -428,7 +525,7 @@ func TestJournalNeverOverruns(t *testing.T) {
 		}
 		v.Crash(0)
 		v.SetFault(nil)
-		_ = d.Close()
+		_ = first.Close()
 		d, err := v.Open(ctx, disk.Options{Cluster: cluster})
 		if err != nil {
 			t.Fatal(err)

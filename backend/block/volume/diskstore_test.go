@@ -15,8 +15,9 @@ const simCluster = model.ClusterID(5)
 // A diskStore is a real disk on a simulated drive. A crash cuts its power: what
 // was not synced is lost or torn.
 type diskStore struct {
-	drive *disktest.Drive
-	tear  func() int
+	drive  *disktest.Drive
+	memory model.Bytes // of the page map's cache; zero: as it comes
+	tear   func() int
 
 	mu   sync.Mutex
 	open *disk.Disk // nil: down
@@ -25,10 +26,13 @@ type diskStore struct {
 
 var errDown = model.Errorf(model.Unavailable, "the disk is down")
 
-func newDiskStore(w *simWorld, id model.DiskID) simStore {
+func newDiskStore(w *simWorld, id model.DiskID) simStore { return newDiskStoreWith(w, id, 0) }
+
+func newDiskStoreWith(w *simWorld, id model.DiskID, memory model.Bytes) simStore {
 	s := &diskStore{
-		drive: disktest.New(w.seed<<8|uint64(id), 64<<20),
-		tear:  func() int { return w.intn(101) },
+		memory: memory,
+		drive:  disktest.New(w.seed<<8|uint64(id), 64<<20),
+		tear:   func() int { return w.intn(101) },
 	}
 	s.drive.SetDelay(w.between(20*time.Microsecond, 200*time.Microsecond))
 	if _, err := s.drive.Format(w.t.Context(), simCluster); err != nil {
@@ -58,7 +62,7 @@ func (s *diskStore) crash() {
 
 func (s *diskStore) restart() error {
 	s.closeOld()
-	d, err := s.drive.Open(context.Background(), disk.Options{Cluster: simCluster})
+	d, err := s.drive.Open(context.Background(), disk.Options{Cluster: simCluster, MapMemory: s.memory})
 	if err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"testing"
 	"time"
 
 	"github.com/anishathalye/porcupine"
@@ -134,4 +135,46 @@ func tell(part []porcupine.Operation) string {
 		fmt.Fprintf(&b, "  %12v - %12s  reign %d client %d %s %d\n", e.call, ret, e.reign, e.client, verb, e.value)
 	}
 	return b.String()
+}
+
+// The judge is judged: what a register can do is let pass, and what it cannot is not.
+func TestHistoryIsJudged(t *testing.T) {
+	w := func(value uint64, call, ret time.Duration) event {
+		return event{client: 1, write: true, value: value, reign: 1, call: call, ret: ret}
+	}
+	unknown := func(e event) event {
+		e.unknown = true
+		return e
+	}
+	r := func(value uint64, call, ret time.Duration) event {
+		return event{client: 2, value: value, reign: 1, call: call, ret: ret}
+	}
+	for _, c := range []struct {
+		name   string
+		events []event
+		next   time.Duration // when generation 2 begins to serve; zero: never
+		right  bool
+	}{
+		{"nothing was written", []event{r(0, 1, 2)}, 0, true},
+		{"what was written", []event{w(1, 1, 2), r(1, 3, 4)}, 0, true},
+		{"a write is lost", []event{w(1, 1, 2), r(0, 3, 4)}, 0, false},
+		{"a stale read", []event{w(1, 1, 2), w(2, 3, 4), r(1, 5, 6)}, 0, false},
+		{"what nobody wrote", []event{w(1, 1, 2), r(7, 3, 4)}, 0, false},
+		{"old beside a write", []event{w(1, 1, 2), w(2, 3, 9), r(1, 4, 5), r(2, 6, 7)}, 0, true},
+		{"old after new", []event{w(1, 1, 2), w(2, 3, 9), r(2, 4, 5), r(1, 6, 7)}, 0, false},
+		{"an unanswered write happens late", []event{w(1, 1, 2), unknown(w(2, 3, 4)), r(1, 5, 6), r(2, 7, 8)}, 0, true},
+		{"or never", []event{w(1, 1, 2), unknown(w(2, 3, 4)), r(1, 5, 6), r(1, 7, 8)}, 0, true},
+		{"but not in turns", []event{w(1, 1, 2), unknown(w(2, 3, 4)), r(2, 5, 6), r(1, 7, 8)}, 0, false},
+		{"nor in the next reign", []event{w(1, 1, 2), unknown(w(2, 3, 4)), r(1, 9, 10), r(2, 11, 12)}, 8, false},
+		{"blocks are apart", []event{w(1, 1, 2), {client: 2, block: 1, call: 3, ret: 4}}, 0, true},
+	} {
+		var h history
+		h.add(c.events...)
+		if c.next > 0 {
+			h.served(2, c.next)
+		}
+		if what := h.check(); (what == "") != c.right {
+			t.Errorf("%s: right %v, judged %q", c.name, c.right, what)
+		}
+	}
 }

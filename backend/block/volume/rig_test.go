@@ -62,6 +62,7 @@ func (r *rig) open(t *testing.T) *Volume {
 	if err != nil {
 		t.Fatalf("Open: %v", err)
 	}
+	t.Cleanup(func() { v.shut(errClosed) }) // also where the test has failed
 	return v
 }
 

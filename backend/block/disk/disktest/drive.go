@@ -46,8 +46,9 @@ type Drive struct {
 	area *area
 	fs   *vfs.MemFS
 
-	delay time.Duration
-	fault func(*Request) error
+	delay  time.Duration
+	fault  func(*Request) error
+	flight func(*Request)
 
 	asking sync.Mutex // one question to the fault at a time
 }
@@ -104,6 +105,14 @@ func (v *Drive) SetFault(f func(*Request) error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.fault = f
+}
+
+// SetFlight sets what is told of each write to the area while that is on its way: a
+// Clone made then may have any part of it. It is called as the fault is.
+func (v *Drive) SetFlight(f func(*Request)) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.flight = f
 }
 
 // Crash cuts the power. Of what was written and not synced a part survives, each
@@ -182,6 +191,7 @@ func (p *port) carry(q *uring.Request) error {
 	}
 	if q.Kind == uring.Write && !r.Lose {
 		flight := p.area.takeOff(r.Off, q.Bufs)
+		p.drive.tell(&r)
 		sleep(r.Delay)
 		return p.area.land(flight, q.Durable)
 	}
@@ -216,6 +226,18 @@ func (v *Drive) ask(r *Request) error {
 	v.asking.Lock()
 	defer v.asking.Unlock()
 	return fault(r)
+}
+
+// tell says that a write is on its way.
+func (v *Drive) tell(r *Request) {
+	v.mu.Lock()
+	flight := v.flight
+	v.mu.Unlock()
+	if flight != nil {
+		v.asking.Lock()
+		defer v.asking.Unlock()
+		flight(r)
+	}
 }
 
 // A faultFS asks the drive's fault before what the page map writes and syncs.
