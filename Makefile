@@ -83,7 +83,8 @@ demo-down: ## stop the demo and remove it
 	@tests/demo/down.sh $(DEMO_DIR)
 
 .PHONY: nightly
-nightly: build ## the long runs: 500 seeds, the model's large bounds, every fault of the network
+nightly: build ## the long runs: 500 seeds, the model's large bounds, every fault of the network, many power cuts
 	go test -count=1 -v -timeout 2h ./tests/model -model.large -model.walks=100000
 	go test -count=1 -timeout 3h ./backend/block/volume -sim.seeds=500
 	go test -count=1 -v -timeout 20m -run 'TestNetwork$$' ./tests/cluster -network.all
+	go test -count=1 -v -timeout 1h -run 'TestPower$$' ./tests/cluster -power.rounds=60 -power.seed=$$(date +%j)
