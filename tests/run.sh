@@ -23,6 +23,7 @@ if ((EUID != 0)); then
 	exit 1
 fi
 step "demo guest" tests/guest/build.sh bin/guest
+step "power cuts" go test -count=1 ./tests/internal/...
 step "clusters" go test -count=1 -timeout 25m ./tests/cluster
 step "conformance" go test -count=1 -timeout 10m ./tests/conformance
 step "browser" tests/browser/run.sh

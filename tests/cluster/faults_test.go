@@ -154,14 +154,7 @@ func TestHolderDies(t *testing.T) {
 // verifyFrom exports a volume from a node and checks the ledger against it.
 func verifyFrom(t *testing.T, c *cluster, name, node string, l *ledger) {
 	t.Helper()
-	e := c.export(name, node)
-	defer e.stop()
-	conn, err := dial(e.socket())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.close()
-	checked, err := l.verify(conn)
+	checked, err := readBack(t, c, name, node, l)
 	if err != nil {
 		t.Fatalf("read from %s: %v", node, err)
 	}
@@ -169,6 +162,19 @@ func verifyFrom(t *testing.T, c *cluster, name, node string, l *ledger) {
 		t.Fatalf("only %d blocks were acknowledged; that proves nothing", checked)
 	}
 	t.Logf("%d acknowledged blocks read back from %s", checked, node)
+}
+
+// readBack is verifyFrom for who wants to know what is wrong.
+func readBack(t *testing.T, c *cluster, name, node string, l *ledger) (checked int, err error) {
+	t.Helper()
+	e := c.export(name, node)
+	defer e.stop()
+	conn, err := dial(e.socket())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.close()
+	return l.verify(conn)
 }
 
 // Every daemon dies at once under load. They come back, the volume is taken over,

@@ -27,8 +27,9 @@ type lab struct {
 	prefix string // of the namespaces' names
 }
 
-// newLab starts a lab of three nodes with two disks each.
-func newLab(t *testing.T) *lab {
+// newLab starts a lab of three nodes with two disks each. Before a node is set up,
+// folder is told where; all that the node keeps will lie there.
+func newLab(t *testing.T, folder func(dir string)) *lab {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Fatal("network namespaces need root")
@@ -50,6 +51,7 @@ func newLab(t *testing.T) *lab {
 	l.sh("ip", "-n", l.prefix, "link", "set", "br0", "up")
 	for i := range 3 {
 		l.plug(i)
+		folder(l.Nodes[i].Dir)
 	}
 	l.found()
 	for i := range l.Nodes {

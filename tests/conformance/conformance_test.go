@@ -32,6 +32,9 @@ func TestConformance(t *testing.T) {
 	t.Run("nbdinfo --map", s.nbdinfo)
 	t.Run("nbdcopy", s.nbdcopy)
 	t.Run("multi-conn", s.multiConn)
+	if *long { // as far as a machine without KVM is quick
+		t.Run("guest", s.guest)
+	}
 }
 
 // A suite is the cluster that is judged.

@@ -161,12 +161,24 @@ func (s *suite) blkverifyUnderLoad(t *testing.T) {
 func serveTwin(t *testing.T, raw, socket string) (uri string, stop func()) {
 	t.Helper()
 	at := filepath.Join(filepath.Dir(socket), "twin.sock")
+	stop = storage(t, "--blockdev", twin(t, raw, socket),
+		"--nbd-server", "addr.type=unix,addr.path="+at, "--export", "type=nbd,id=twin,node-name=twin,name=,writable=on")
+	devcluster.Eventually(t, 20*time.Second, "qemu-storage-daemon serves", func() bool {
+		_, err := os.Stat(at)
+		return err == nil
+	})
+	return "nbd+unix:///?socket=" + at, stop
+}
+
+// storage runs qemu-storage-daemon until it is stopped or the test ends. stop fails
+// the test if it did not end well.
+func storage(t *testing.T, args ...string) (stop func()) {
+	t.Helper()
 	path, err := exec.LookPath("qemu-storage-daemon")
 	if err != nil {
 		t.Fatalf("qemu-storage-daemon is missing; make deps installs it: %v", err)
 	}
-	cmd := exec.Command(path, "--blockdev", twin(t, raw, socket),
-		"--nbd-server", "addr.type=unix,addr.path="+at, "--export", "type=nbd,id=twin,node-name=twin,name=,writable=on")
+	cmd := exec.Command(path, args...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	var said strings.Builder
 	cmd.Stdout, cmd.Stderr = &said, &said
@@ -193,9 +205,5 @@ func serveTwin(t *testing.T, raw, socket string) (uri string, stop func()) {
 		}
 	}
 	t.Cleanup(stop)
-	devcluster.Eventually(t, 20*time.Second, "qemu-storage-daemon serves", func() bool {
-		_, err := os.Stat(at)
-		return err == nil
-	})
-	return "nbd+unix:///?socket=" + at, stop
+	return stop
 }

@@ -3,17 +3,24 @@
 # the verifier. Needs linux-image-cloud-amd64, busybox-static, cpio, zstd and go.
 #
 #   tests/guest/build.sh OUTDIR    makes OUTDIR/vmlinuz and OUTDIR/initrd.img
+#   tests/guest/build.sh OUTDIR OVER [MODULE...]
+#                                  with the files of the folder OVER, which go before
+#                                  others, and more modules; packed in a hurry
 #
 # The same inputs make the same bytes.
 set -eu
 
-if [ $# -ne 1 ]; then
-	echo "usage: $0 OUTDIR" >&2
+if [ $# -lt 1 ]; then
+	echo "usage: $0 OUTDIR [OVER [MODULE...]]" >&2
 	exit 2
 fi
 mkdir -p "$1"
 out=$(cd "$1" && pwd)
 here=$(cd "$(dirname "$0")" && pwd)
+over=${2:-}
+level=${over:+1}
+shift $(($# > 1 ? 2 : 1))
+more="$*"
 
 missing() {
 	echo "$0: $1; install the package $2" >&2
@@ -51,13 +58,15 @@ add() {
 		echo "$name" >> "$root/modules/order"
 	done
 }
-for module in virtio_pci virtio_blk virtio_balloon virtio-rng button evdev; do
+# shellcheck disable=SC2086 # names, without spaces
+for module in virtio_pci virtio_blk virtio_balloon virtio-rng button evdev $more; do
 	add "$module"
 done
+[ -z "$over" ] || cp -R "$over/." "$root/"
 
 find "$root" -exec touch -h -d @0 {} +
 (cd "$root" && find . | LC_ALL=C sort | cpio --quiet --reproducible --owner=0:0 -o -H newc) |
-	zstd -q -19 -T1 -f -o "$out/initrd.img.new"
+	zstd -q "-${level:-19}" -T1 -f -o "$out/initrd.img.new"
 cp "$kernel" "$out/vmlinuz.new"
 chmod 644 "$out/vmlinuz.new" "$out/initrd.img.new"
 mv "$out/vmlinuz.new" "$out/vmlinuz"
