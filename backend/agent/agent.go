@@ -60,6 +60,7 @@ type Agent struct {
 	holds  holds
 	usage  usage
 	scrubs scrubs
+	reads  *reads
 	guests *guests // nil on a node that runs none
 	Tasks  Tasks
 
@@ -76,6 +77,7 @@ func New(cfg Config) *Agent {
 		disks: newDisks(), saving: make(chan struct{}, 1),
 		holds: holds{all: map[model.VolumeID]*Hold{}},
 		usage: usage{nodes: map[model.NodeID]Usage{}},
+		reads: newReads(),
 	}
 	if cfg.Hypervisor != nil {
 		a.guests = &guests{
@@ -86,6 +88,7 @@ func New(cfg Config) *Agent {
 	cfg.Wire.Handle(callYield, a.handleYield)
 	cfg.Wire.Handle(callMaintain, a.handleMaintain)
 	cfg.Wire.Handle(callCut, a.handleCut)
+	cfg.Wire.Handle(callParts, a.handleParts)
 	cfg.Wire.Handle(callUsage, a.handleUsage)
 	cfg.Wire.Handle(callAddDisk, a.handleAddDisk)
 	cfg.Wire.Handle(callGuest, a.handleGuest)
@@ -99,6 +102,7 @@ func New(cfg Config) *Agent {
 		}
 	})
 	cfg.Wire.Serve(serialProto, a.serveSerial)
+	cfg.Wire.Serve(snapshotProto, a.serveReads)
 	return a
 }
 

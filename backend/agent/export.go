@@ -36,12 +36,8 @@ func (a *Agent) Export(ctx context.Context, front Front, id model.VolumeID, path
 	if path == "" {
 		path = a.SocketPath(front, id)
 	}
-	if !filepath.IsAbs(path) {
-		return model.Errorf(model.Invalid, "the path of a socket is absolute, %q is not", path)
-	}
-	if len(path) > maxSocketPath {
-		return model.Errorf(model.Invalid, "the path of a UNIX socket has at most %d bytes; %q has %d",
-			maxSocketPath, path, len(path))
+	if err := checkSocket(path); err != nil {
+		return err
 	}
 	h, err := a.Acquire(ctx, id, model.ForExport)
 	if err != nil {
@@ -70,6 +66,18 @@ func (a *Agent) Export(ctx context.Context, front Front, id model.VolumeID, path
 	}
 	if err != nil && !errors.Is(err, context.Canceled) {
 		return fmt.Errorf("serve volume: %w", err)
+	}
+	return nil
+}
+
+// checkSocket says what is wrong with the path of a socket, or nil.
+func checkSocket(path string) error {
+	if !filepath.IsAbs(path) {
+		return model.Errorf(model.Invalid, "the path of a socket is absolute, %q is not", path)
+	}
+	if len(path) > maxSocketPath {
+		return model.Errorf(model.Invalid, "the path of a UNIX socket has at most %d bytes; %q has %d",
+			maxSocketPath, path, len(path))
 	}
 	return nil
 }
@@ -108,7 +116,7 @@ func (a *Agent) serveVhost(ctx context.Context, h *Hold, path string, ready func
 
 func (a *Agent) serveNBD(ctx context.Context, h *Hold, path string, ready func(string)) error {
 	s, err := nbd.Listen(ctx, nbd.Config{
-		Path: path, Owner: unixsock.Owner{}, Name: h.id.String(), Device: frontDevice{h.volume}, Log: a.log,
+		Path: path, Owner: unixsock.Owner{}, Name: h.id.String(), Device: a.exportDevice(h), Log: a.log,
 	})
 	if err != nil {
 		return fmt.Errorf("open socket: %w", err)

@@ -162,6 +162,14 @@ func describeExport(api huma.API, op *huma.Operation) {
 	op.Responses["200"] = linesOf[schema.ExportEvent](api, "The export is ready; it ends with the request.")
 }
 
+func describeDiff(api huma.API, op *huma.Operation) {
+	op.Parameters = append(pathParams(op.Path), &huma.Param{
+		Name: "until", In: "query", Schema: &huma.Schema{Type: huma.TypeString},
+		Description: "a later snapshot of the volume; without it, the volume as it is",
+	})
+	op.Responses["200"] = linesOf[schema.SnapshotDiff](api, "What was changed, range by range.")
+}
+
 func describeImport(api huma.API, op *huma.Operation) {
 	name, least := &huma.Schema{Type: huma.TypeString}, 1.0
 	op.Parameters = []*huma.Param{

@@ -100,6 +100,8 @@ func routes() []route {
 		{"POST", "/volumes/{ref}/exports", auth.Export, auth.Volume, perSession, small, long, "export-volume", "Serve a volume while the request lasts", stream((*Server).exportVolume, describeExport)},
 		{"POST", "/volumes/{ref}/snapshots", auth.Create, auth.Snapshot, perSession, small, quick, "create-snapshot", "Keep a volume as it is now", reply((*Server).createSnapshot)},
 		{"GET", "/snapshots", auth.View, auth.Snapshot, perSession, nothing, quick, "list-snapshots", "Snapshots of volumes", reply((*Server).listSnapshots)},
+		{"POST", "/snapshots/{ref}/exports", auth.Export, auth.Snapshot, perSession, small, long, "export-snapshot", "Serve a snapshot while the request lasts", stream((*Server).exportSnapshot, describeExport)},
+		{"GET", "/snapshots/{ref}/diff", auth.Export, auth.Snapshot, perSession, nothing, long, "diff-snapshot", "What was changed since a snapshot", stream((*Server).diffSnapshot, describeDiff)},
 		{"GET", "/snapshots/{ref}", auth.View, auth.Snapshot, perSession, nothing, quick, "get-snapshot", "A snapshot", reply((*Server).getSnapshot)},
 		{"GET", "/images", auth.View, auth.Image, perSession, nothing, quick, "list-images", "Images", reply((*Server).listImages)},
 		{"POST", "/images", auth.Create, auth.Image, perSession, image, long, "import-image", "Make a volume of an image file", stream((*Server).importImage, describeImport)},

@@ -46,6 +46,12 @@ type Storage interface {
 	// the task that does. It is a conflict while one does already.
 	ScrubDisk(ctx context.Context, by model.Actor, d model.Disk) (schema.Task, error)
 
+	// DiffSnapshots finds what was changed from one snapshot of a volume to a later
+	// one, or up to now if that is zero, in a volume of so many bytes then. It calls
+	// each with ranges in order, none of which touch, and up to where all were told.
+	DiffSnapshots(ctx context.Context, from, to model.Snapshot, size model.Bytes,
+		each func(done model.Bytes, ranges []schema.ByteRange) error) error
+
 	// Export serves a volume from this node. It calls ready once, with the
 	// URI, when clients can connect; then it blocks until ctx ends (which
 	// ends the export cleanly, and then it returns nil) or the export fails.
@@ -63,11 +69,12 @@ type Storage interface {
 	PutFile(ctx context.Context, by model.Actor, ref model.FileRef, body io.Reader) (model.FileRef, error)
 }
 
-// An Export is a volume to serve from this node.
+// An Export is a volume, or a snapshot of it, to serve from this node.
 type Export struct {
-	Volume model.VolumeID
-	Kind   schema.ExportKind
-	Path   string // absolute, of the socket; empty: the node chooses
+	Volume   model.VolumeID
+	Snapshot model.SnapshotID // of the volume, to be read; zero: the volume itself
+	Kind     schema.ExportKind
+	Path     string // absolute, of the socket; empty: the node chooses
 }
 
 // An Import is an image to make a volume of.

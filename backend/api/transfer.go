@@ -101,6 +101,14 @@ func readJSON(req *http.Request, into any) error {
 // exportVolume serves a volume for as long as the client stays. The first line
 // says where; if the export ends by itself, a last line says why.
 func (s *Server) exportVolume(w http.ResponseWriter, req *http.Request) error {
+	return s.export(w, req, func(e *Export, ref string) (err error) {
+		e.Volume, err = s.volumeID(req.Context(), ref)
+		return err
+	})
+}
+
+// export serves what find makes of the reference in the path.
+func (s *Server) export(w http.ResponseWriter, req *http.Request, find func(e *Export, ref string) error) error {
 	var spec schema.ExportSpec
 	if err := readJSON(req, &spec); err != nil {
 		return err
@@ -119,12 +127,12 @@ func (s *Server) exportVolume(w http.ResponseWriter, req *http.Request) error {
 			return err
 		}
 	}
-	id, err := s.volumeID(ctx, req.PathValue("ref"))
-	if err != nil {
+	e := Export{Kind: spec.Kind, Path: spec.Path}
+	if err := find(&e, req.PathValue("ref")); err != nil {
 		return err
 	}
 	out := lines{w: w, control: c.control}
-	err = s.Service.Export(ctx, c.actor(), Export{Volume: id, Kind: spec.Kind, Path: spec.Path},
+	err := s.Service.Export(ctx, c.actor(), e,
 		func(uri string) error { return out.write(schema.ExportEvent{Ready: uri}) })
 	if err != nil && out.begun && ctx.Err() == nil {
 		return out.write(schema.ExportEvent{Error: s.lineError(ctx, err)})

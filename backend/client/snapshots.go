@@ -2,9 +2,12 @@ package client
 
 import (
 	"context"
+	"encoding/json"
+	"net/http"
 	"net/url"
 
 	"drystone.example/drystone/backend/api/schema"
+	"drystone.example/drystone/backend/model"
 )
 
 // CreateSnapshot cuts a snapshot of a volume.
@@ -24,4 +27,34 @@ func (c *Client) Snapshots(ctx context.Context, volume string) (schema.List[sche
 // Snapshot is one snapshot, by its identifier or as VOLUME@NAME.
 func (c *Client) Snapshot(ctx context.Context, ref string) (schema.Snapshot, error) {
 	return get[schema.Snapshot](ctx, c, at("snapshots", ref))
+}
+
+// DiffSnapshot tells what was changed since a snapshot, up to another one of the
+// volume or, where none is given, up to now. It calls each for every line: the first
+// says what is compared; together the others have all ranges, or it fails.
+func (c *Client) DiffSnapshot(ctx context.Context, ref, until string, each func(schema.SnapshotDiff) error) error {
+	path := at("snapshots", ref, "diff")
+	if until != "" {
+		path += "?until=" + url.QueryEscape(until)
+	}
+	req, err := c.request(ctx, http.MethodGet, path, nil)
+	if err != nil {
+		return err
+	}
+	whole := false
+	err = c.lines(req, func(line []byte) error {
+		var d schema.SnapshotDiff
+		if err := json.Unmarshal(line, &d); err != nil {
+			return err //nolint:wrapcheck // lines says where
+		}
+		if d.Error != nil {
+			return &model.Error{Code: d.Error.Code, Text: d.Error.Detail}
+		}
+		whole = d.Done == d.Size
+		return each(d)
+	})
+	if err == nil && !whole {
+		err = model.Errorf(model.Unavailable, "the node at %s broke off; not all changes were told", c.where)
+	}
+	return err
 }

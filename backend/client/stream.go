@@ -21,7 +21,16 @@ const maxLine = 16 << 20
 // goes on until ctx ends, which ends the export and is no error, or until the
 // export fails.
 func (c *Client) Export(ctx context.Context, ref string, spec schema.ExportSpec, ready func(uri string)) error {
-	req, err := c.request(ctx, http.MethodPost, at("volumes", ref, "exports"), spec)
+	return c.export(ctx, at("volumes", ref, "exports"), spec, ready)
+}
+
+// ExportSnapshot has the node serve a snapshot, as Export a volume.
+func (c *Client) ExportSnapshot(ctx context.Context, ref string, spec schema.ExportSpec, ready func(uri string)) error {
+	return c.export(ctx, at("snapshots", ref, "exports"), spec, ready)
+}
+
+func (c *Client) export(ctx context.Context, path string, spec schema.ExportSpec, ready func(uri string)) error {
+	req, err := c.request(ctx, http.MethodPost, path, spec)
 	if err != nil {
 		return err
 	}

@@ -69,8 +69,10 @@ func (a *answers) send() {
 		if !payload && len(r.sends) == 0 {
 			continue
 		}
-		a.parts = append(a.parts, a.heads[begin:])
-		begin = len(a.heads)
+		if begin < len(a.heads) {
+			a.parts = append(a.parts, a.heads[begin:])
+			begin = len(a.heads)
+		}
 		if len(r.sends) > 0 {
 			a.parts = append(a.parts, r.sends)
 		}
@@ -105,7 +107,7 @@ func appendPayload(parts net.Buffers, bufs []*iobuf.Buffer) net.Buffers {
 	return parts
 }
 
-// appendHead appends the answer of r without its payload. Reads and block status
+// appendHead appends the answer of r without what is in its bufs and its sends. Reads and block status
 // have chunks if that was settled; everything else a simple reply, which the
 // protocol allows and which is the shorter.
 func appendHead(b []byte, r *request, structured bool) []byte {
@@ -120,7 +122,7 @@ func appendHead(b []byte, r *request, structured bool) []byte {
 		return append(b, 0, 0) // no text
 	}
 	if r.cmd == cmdBlockStatus {
-		return appendChunk(b, r.cookie, chunkStatus, len(r.sends))
+		return b // it is in sends, heads and all
 	}
 	if r.length == 0 {
 		return appendChunk(b, r.cookie, chunkNone, 0)

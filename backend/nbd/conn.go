@@ -59,7 +59,7 @@ type request struct {
 	header
 	bufs  []*iobuf.Buffer // the payload, in order
 	err   error
-	sends []byte // instead of a payload: a block status
+	sends []byte // the whole answer of a block status
 	began time.Time
 	held  int64
 }
@@ -218,7 +218,7 @@ func (c *conn) check(r *request) error {
 		return nil
 	case cmdBlockStatus:
 		allowed |= flagReqOne
-		if !c.opts.allocation {
+		if len(c.opts.contexts) == 0 {
 			return model.Errorf(model.Invalid, "no metadata context was settled")
 		}
 	case cmdDisconnect:

@@ -37,3 +37,18 @@ type Extents interface {
 	// reads as zeroes.
 	Extents(ctx context.Context, off, n int64, report func(length int64, data bool) bool) error
 }
+
+// Contexts is what a Device has, beside, if it can say more of its parts than
+// which are holes. The namespace of its contexts is not "base:".
+type Contexts interface {
+	// ListContexts returns the names of the contexts that a client's query means;
+	// all of them for the empty query.
+	ListContexts(query string) []string
+	// OpenContext returns what one context says, or nil if there is none of that
+	// name. What it returns is used until the connection ends.
+	OpenContext(name string) Status
+}
+
+// A Status calls report for consecutive parts that together cover off to off+n, in
+// order, with the flags its context gives them, until report returns false.
+type Status func(ctx context.Context, off, n int64, report func(length int64, flags uint32) bool) error

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"drystone.example/drystone/backend/iobuf"
+	"drystone.example/drystone/backend/model"
 )
 
 // statusParts bounds the parts of one block status; a client asks again for
@@ -53,7 +54,7 @@ func (c *conn) execute(r *request) {
 		r.err = c.writeZeroes(dev, r.flags&flagNoHole != 0, off, n)
 		st.zeroes.Add(1)
 	case cmdBlockStatus:
-		r.sends, r.err = blockStatus(c.ctx, dev, r.sends, off, n, r.flags&flagReqOne != 0)
+		r.err = c.blockStatus(r)
 	case cmdDisconnect: // never gets here
 	}
 	if r.err != nil && c.ctx.Err() != nil {
@@ -97,17 +98,31 @@ func (c *conn) writeZeroes(dev Device, noHole bool, off, n int64) error {
 
 const zeroesMax = 1 << 20
 
-// blockStatus appends the payload of a block status: the context, then the parts
-// from off on, neighbours of one kind as one.
-func blockStatus(ctx context.Context, dev Device, b []byte, off, n int64, one bool) ([]byte, error) {
+// blockStatus makes the whole answer of a block status: a chunk of each context.
+func (c *conn) blockStatus(r *request) error {
 	be := binary.BigEndian
-	b = be.AppendUint32(b, contextID)
-	start := len(b)
-	add := func(length int64, data bool) bool {
-		flags := uint32(statusHole | statusZero)
-		if data {
-			flags = 0
+	for i, m := range c.opts.contexts {
+		head := len(r.sends)
+		r.sends = appendChunk(r.sends, r.cookie, chunkStatus, 0)
+		if i < len(c.opts.contexts)-1 {
+			be.PutUint16(r.sends[head+4:], 0) // not the last
 		}
+		r.sends = be.AppendUint32(r.sends, m.id)
+		var err error
+		if r.sends, err = appendParts(c.ctx, m.status, r.sends, r.header); err != nil {
+			return err
+		}
+		be.PutUint32(r.sends[head+chunkHeaderSize-4:], uint32(len(r.sends)-head-chunkHeaderSize))
+	}
+	return nil
+}
+
+// appendParts appends what a context says of the parts that a request asks for,
+// neighbours of one kind as one.
+func appendParts(ctx context.Context, status Status, b []byte, h header) ([]byte, error) {
+	be := binary.BigEndian
+	start, n, one := len(b), int64(h.length), h.flags&flagReqOne != 0
+	add := func(length int64, flags uint32) bool {
 		length = min(length, n)
 		n -= length
 		for length > 0 {
@@ -126,16 +141,34 @@ func blockStatus(ctx context.Context, dev Device, b []byte, off, n int64, one bo
 		}
 		return n > 0
 	}
-	e, ok := dev.(Extents)
-	if !ok {
-		add(n, true)
-		return b, nil
-	}
-	if err := e.Extents(ctx, off, n, add); err != nil {
+	if err := status(ctx, int64(h.off), n, add); err != nil {
 		return b, err
 	}
-	if len(b) == start { // a device that reports nothing knows nothing
-		add(n, true)
+	if len(b) == start && n > 0 {
+		return b, model.Errorf(model.Internal, "the device says nothing of %d bytes at %d", n, h.off)
 	}
 	return b, nil
+}
+
+// allocation is base:allocation. A device that knows no holes is all data.
+func allocation(dev Device) Status {
+	return func(ctx context.Context, off, n int64, report func(length int64, flags uint32) bool) error {
+		e, ok := dev.(Extents)
+		if !ok {
+			report(n, 0)
+			return nil
+		}
+		said := false
+		err := e.Extents(ctx, off, n, func(length int64, data bool) bool {
+			said = true
+			if data {
+				return report(length, 0)
+			}
+			return report(length, statusHole|statusZero)
+		})
+		if err == nil && !said { // one that reports nothing knows nothing
+			report(n, 0)
+		}
+		return err
+	}
 }

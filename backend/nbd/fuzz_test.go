@@ -18,14 +18,14 @@ func FuzzHandshake(f *testing.F) {
 	flags := []byte{0, 0, 0, 3}
 	f.Add(bytes.Join([][]byte{flags, opt(optStructured, nil), opt(optGo, goBody("", 3))}, nil))
 	f.Add(bytes.Join([][]byte{flags, opt(optListMeta, metaBody("d")), opt(optAbort, nil)}, nil))
-	f.Add(bytes.Join([][]byte{flags, opt(optSetMeta, metaBody("d", "base:", "x"))}, nil))
+	f.Add(bytes.Join([][]byte{flags, opt(optSetMeta, metaBody("d", contextAllocation, "test:1", "test:1"))}, nil))
 	f.Add(bytes.Join([][]byte{flags, opt(optList, nil), opt(optExportName, []byte("d"))}, nil))
-	cfg := &Config{Name: "d", Device: newMemory(4096)}
+	cfg := &Config{Name: "d", Device: colours{newMemory(4096)}}
 	f.Fuzz(func(t *testing.T, in []byte) {
 		var out bytes.Buffer
 		h := &handshake{cfg: cfg, in: bufio.NewReader(bytes.NewReader(in)), out: &out}
 		agreed, err := h.run()
-		if err == nil && agreed.allocation && !agreed.structured {
+		if err == nil && len(agreed.contexts) > 0 && !agreed.structured {
 			t.Error("a context without structured replies")
 		}
 		if out.Len() > 1024+64*len(in) {
@@ -47,7 +47,7 @@ func FuzzRequest(f *testing.F) {
 		if h.cmd == cmdDisconnect {
 			return
 		}
-		c := &conn{srv: s, opts: agreement{structured: true, allocation: true}}
+		c := &conn{srv: s, opts: agreement{structured: true, contexts: []metaContext{{}}}}
 		r := &request{header: h}
 		err := c.check(r)
 		if err == nil && h.cmd != cmdFlush && (h.off > 1<<20 || uint64(h.length) > 1<<20-h.off) {

@@ -3,6 +3,7 @@ package nbd
 import (
 	"bytes"
 	"context"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -80,6 +81,34 @@ func (m *memory) Extents(
 		off += step
 	}
 	return nil
+}
+
+// colours is a memory with contexts of its own: test:N has the flag N where there is
+// data, and zero where there is none. There are nine of them.
+type colours struct{ *memory }
+
+func (m colours) ListContexts(query string) (names []string) {
+	for n := '1'; n <= '9'; n++ {
+		if name := "test:" + string(n); query == "" || query == "test:" || query == name {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+func (m colours) OpenContext(name string) Status {
+	n, ok := strings.CutPrefix(name, "test:")
+	if !ok || len(n) != 1 || n < "1" || n > "9" {
+		return nil
+	}
+	return func(ctx context.Context, off, length int64, report func(int64, uint32) bool) error {
+		return m.Extents(ctx, off, length, func(length int64, data bool) bool {
+			if data {
+				return report(length, uint32(n[0]-'0'))
+			}
+			return report(length, 0)
+		})
+	}
 }
 
 // holds says whether the device's content is want.

@@ -26,7 +26,14 @@ type handshake struct {
 // An agreement is what the handshake settled.
 type agreement struct {
 	structured bool
-	allocation bool // base:allocation may be asked for
+	contexts   []metaContext // that a block status answers for
+}
+
+// A metaContext is one that the client chose.
+type metaContext struct {
+	name   string
+	id     uint32
+	status Status
 }
 
 // run leads the handshake up to where requests begin.
@@ -174,30 +181,69 @@ func (h *handshake) meta(opt option, body []byte) error {
 		return h.answer(opt, repInvalid, nil)
 	}
 	if opt == optSetMeta {
-		h.opts.allocation = false
+		h.opts.contexts = nil
 	}
 	if !h.known(m.name) {
 		return h.answer(opt, repUnknown, nil)
 	}
-	wanted := slices.Contains(m.queries, contextAllocation)
-	if opt == optListMeta {
-		wanted = wanted || len(m.queries) == 0 || slices.ContainsFunc(m.queries, func(q string) bool {
-			return q == contextNamespace
-		})
+	if opt == optSetMeta {
+		return h.chooseContexts(m.queries)
 	}
-	if wanted {
-		id := uint32(contextID)
-		if opt == optListMeta {
-			id = 0
-		} else {
-			h.opts.allocation = true
-		}
-		b := append(binary.BigEndian.AppendUint32(nil, id), contextAllocation...)
-		if err := h.answer(opt, repMeta, b); err != nil {
+	for _, name := range h.listContexts(m.queries) {
+		if err := h.answer(opt, repMeta, append(make([]byte, 4), name...)); err != nil {
 			return err
 		}
 	}
 	return h.answer(opt, repAck, nil)
+}
+
+// chooseContexts settles the contexts of exactly these names, each once; of those that
+// there are not, or that are too many, nothing is said.
+func (h *handshake) chooseContexts(names []string) error {
+	for _, name := range names {
+		twice := slices.ContainsFunc(h.opts.contexts, func(c metaContext) bool { return c.name == name })
+		if twice || len(h.opts.contexts) == contextsMax {
+			continue
+		}
+		c := metaContext{name: name, id: contextID + uint32(len(h.opts.contexts))}
+		if name == contextAllocation {
+			c.status = allocation(h.cfg.Device)
+		} else if more, ok := h.cfg.Device.(Contexts); ok {
+			c.status = more.OpenContext(name)
+		}
+		if c.status == nil {
+			continue
+		}
+		h.opts.contexts = append(h.opts.contexts, c)
+		b := append(binary.BigEndian.AppendUint32(nil, c.id), name...)
+		if err := h.answer(optSetMeta, repMeta, b); err != nil {
+			return err
+		}
+	}
+	return h.answer(optSetMeta, repAck, nil)
+}
+
+// listContexts returns what any of the queries means, each once.
+func (h *handshake) listContexts(queries []string) (names []string) {
+	if len(queries) == 0 {
+		queries = []string{""}
+	}
+	seen := map[string]bool{}
+	for _, q := range queries {
+		var found []string
+		if q == "" || q == contextNamespace || q == contextAllocation {
+			found = append(found, contextAllocation)
+		}
+		if more, ok := h.cfg.Device.(Contexts); ok {
+			found = append(found, more.ListContexts(q)...)
+		}
+		for _, name := range found {
+			if !seen[name] {
+				names, seen[name] = append(names, name), true
+			}
+		}
+	}
+	return names
 }
 
 // size is a multiple of the smallest request.

@@ -38,7 +38,8 @@ const (
 	optSetMeta        option = 10
 	optionMax                = 64 << 10 // bytes an option may carry
 	nameMax                  = 4096     // bytes of an export's name
-	contextID                = 1        // the one metadata context: base:allocation
+	contextsMax              = 16       // of one connection
+	contextID                = 1        // of the first of them; the others follow
 	contextNamespace         = "base:"
 	contextAllocation        = "base:allocation"
 )
@@ -175,6 +176,7 @@ func appendSimple(b []byte, cookie uint64, e errno) []byte {
 	return be.AppendUint64(b, cookie)
 }
 
+// appendChunk appends the header of the last chunk of an answer.
 func appendChunk(b []byte, cookie uint64, kind uint16, length int) []byte {
 	be := binary.BigEndian
 	b = be.AppendUint32(b, magicChunk)

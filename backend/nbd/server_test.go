@@ -217,6 +217,74 @@ func TestBlockStatus(t *testing.T) {
 	}
 }
 
+// A client learns which contexts there are by wildcards, gets those it asks for by
+// their exact names, each once and with a number of its own, and a block status then
+// has a chunk of each, the last one marked.
+func TestContexts(t *testing.T) {
+	m := newMemory(1 << 20)
+	s := start(t, Config{Name: "disk", Device: colours{m}})
+	c := dial(t, s)
+	list := func(queries ...string) (names []string) {
+		c.option(optListMeta, metaBody("disk", queries...))
+		for {
+			b := c.read(20)
+			if answer(binary.BigEndian.Uint32(b[12:])) == repAck {
+				return names
+			}
+			names = append(names, string(c.read(int(binary.BigEndian.Uint32(b[16:])))[4:]))
+		}
+	}
+	for _, tc := range []struct {
+		queries []string
+		want    int
+	}{
+		{nil, 10},
+		{[]string{"base:"}, 1},
+		{[]string{"test:"}, 9},
+		{[]string{"test:", "base:", "test:3"}, 10},
+		{[]string{"test:3", "test:77", "other:"}, 1},
+	} {
+		if got := list(tc.queries...); len(got) != tc.want {
+			t.Errorf("a list of %q has %q, want %d", tc.queries, got, tc.want)
+		}
+	}
+	c.option(optStructured, nil)
+	c.want(optStructured, repAck)
+	c.option(optSetMeta, metaBody("disk", "test:", "test:4", contextAllocation, "test:4", "test:2", "none:1"))
+	for i, name := range []string{"test:4", contextAllocation, "test:2"} {
+		got := c.want(optSetMeta, repMeta)
+		if id := binary.BigEndian.Uint32(got); string(got[4:]) != name || id != uint32(i+1) {
+			t.Errorf("context %d is %q with number %d, want %q", i+1, got[4:], id, name)
+		}
+	}
+	c.want(optSetMeta, repAck)
+	c.option(optGo, goBody("disk"))
+	c.want(optGo, repInfo)
+	c.want(optGo, repInfo)
+	c.want(optGo, repAck)
+	c.do(cmdWrite, 0, uint64(hole), 512, make([]byte, 512))
+	c.send(cmdBlockStatus, 0, 7, 0, int(4*hole), nil)
+	h := uint32(hole)
+	for i, want := range [][]uint32{
+		{1, h, 0, h, 4, 2 * h, 0},
+		{2, h, 3, h, 0, 2 * h, 3},
+		{3, h, 0, h, 2, 2 * h, 0},
+	} {
+		head := c.read(chunkHeaderSize)
+		flags, kind := binary.BigEndian.Uint16(head[4:]), binary.BigEndian.Uint16(head[6:])
+		var got []uint32
+		for b := c.read(int(binary.BigEndian.Uint32(head[16:]))); len(b) >= 4; b = b[4:] {
+			got = append(got, binary.BigEndian.Uint32(b))
+		}
+		if diff := cmp.Diff(want, got); diff != "" || kind != chunkStatus || flags&chunkDone != 0 != (i == 2) {
+			t.Errorf("chunk %d has kind %d and flags %d (-want +got):\n%s", i, kind, flags, diff)
+		}
+	}
+	if g := c.do(cmdRead, 0, 0, 512, nil); g.err != 0 {
+		t.Errorf("read afterwards: %v", g.err)
+	}
+}
+
 // A gate is a device whose writes wait to be let through or cancelled.
 type gate struct {
 	*memory

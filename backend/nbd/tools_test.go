@@ -82,6 +82,27 @@ func TestNbdinfo(t *testing.T) {
 	}
 }
 
+// nbdinfo sees the contexts of a device's own, and what they say.
+func TestNbdinfoContexts(t *testing.T) {
+	m := newMemory(8 << 20)
+	s := start(t, Config{Name: "disk", Device: colours{m}})
+	m.mu.Lock()
+	m.data[3] = true
+	m.mu.Unlock()
+	var extents []struct {
+		Offset, Length int64
+		Type           int
+	}
+	out := tool(t, "nbdinfo", "--map=test:7", "--json", s.URI())
+	if err := json.Unmarshal([]byte(out), &extents); err != nil || len(extents) != 3 ||
+		extents[1].Offset != 3*hole || extents[1].Length != hole || extents[1].Type != 7 || extents[2].Type != 0 {
+		t.Errorf("nbdinfo --map saw %v\n%s", err, out)
+	}
+	if out := tool(t, "nbdinfo", s.URI()); !strings.Contains(out, "test:9") || !strings.Contains(out, contextAllocation) {
+		t.Errorf("nbdinfo saw\n%s", out)
+	}
+}
+
 // What goes in by one tool comes out by another, byte by byte, holes included.
 func TestCopyTools(t *testing.T) {
 	const size = 48 << 20

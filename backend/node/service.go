@@ -96,12 +96,28 @@ func (s service) Export(ctx context.Context, _ model.Actor, e api.Export, ready 
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	err := s.n.agent.Export(ctx, front, e.Volume, e.Path, func(path string) {
+	begun := func(path string) {
 		if err := ready(scheme + path); err != nil {
 			cancel(err)
 		}
+	}
+	if e.Snapshot != 0 {
+		return s.n.agent.ExportSnapshot(ctx, e.Snapshot, e.Path, begun)
+	}
+	return s.n.agent.Export(ctx, front, e.Volume, e.Path, begun)
+}
+
+// DiffSnapshots has the volume's holder list what was changed.
+func (s service) DiffSnapshots(ctx context.Context, from, to model.Snapshot, size model.Bytes,
+	each func(done model.Bytes, ranges []schema.ByteRange) error,
+) error {
+	return s.n.agent.Diff(ctx, from, to, size, func(done model.Bytes, found []agent.Range) error {
+		ranges := make([]schema.ByteRange, len(found))
+		for i, r := range found {
+			ranges[i] = schema.ByteRange(r)
+		}
+		return each(done, ranges)
 	})
-	return err
 }
 
 // ImportImage receives an image, makes a volume for it, and fills that. What is

@@ -32,6 +32,8 @@ func TestConformance(t *testing.T) {
 	t.Run("nbdinfo --map", s.nbdinfo)
 	t.Run("nbdcopy", s.nbdcopy)
 	t.Run("multi-conn", s.multiConn)
+	t.Run("snapshot", s.snapshot)
+	t.Run("dirty-since", s.dirtySince)
 	if *long { // as far as a machine without KVM is quick
 		t.Run("guest", s.guest)
 	}

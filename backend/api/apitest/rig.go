@@ -189,6 +189,20 @@ func (s *Service) ScrubDisk(_ context.Context, _ model.Actor, d model.Disk) (sch
 	return task, nil
 }
 
+// DiffSnapshots says that the second and third page were changed, and the rest of a
+// volume of whole pages was not.
+func (s *Service) DiffSnapshots(_ context.Context, _, _ model.Snapshot, size model.Bytes,
+	each func(done model.Bytes, ranges []schema.ByteRange) error,
+) error {
+	if err := s.failure(); err != nil {
+		return err
+	}
+	if err := each(4*model.PageSize, []schema.ByteRange{{Offset: model.PageSize, Length: 2 * model.PageSize}}); err != nil {
+		return err
+	}
+	return each(size, nil)
+}
+
 func (s *Service) Export(ctx context.Context, _ model.Actor, e api.Export, ready func(string) error) error {
 	if err := s.failure(); err != nil {
 		return err

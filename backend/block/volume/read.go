@@ -25,13 +25,18 @@ type reading struct {
 // ReadAt fills p with what lies at off. Any multiple of model.SectorSize is fine;
 // memory aligned to iobuf.Align and whole blocks are read without a copy.
 func (v *Volume) ReadAt(ctx context.Context, p []byte, off int64) error {
+	if err := v.within(off, int64(len(p))); err != nil {
+		return err
+	}
 	return v.readAt(ctx, p, off, 0)
 }
 
+// readAt is ReadAt as of an epoch, of a range that lies within the volume as it was
+// then.
 func (v *Volume) readAt(ctx context.Context, p []byte, off int64, epoch model.Epoch) error {
 	began := time.Now()
 	n := int64(len(p))
-	if err := v.admit(ctx, off, n); err != nil {
+	if err := v.leased(ctx); err != nil {
 		return err
 	}
 	if n == 0 {

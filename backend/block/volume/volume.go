@@ -243,11 +243,20 @@ func (v *Volume) farewell(ctx context.Context) {
 
 // admit waits for the lease and refuses what the volume can never do.
 func (v *Volume) admit(ctx context.Context, off, n int64) error {
-	size := v.size.Load()
+	if err := v.within(off, n); err != nil {
+		return err
+	}
+	return v.leased(ctx)
+}
+
+func (v *Volume) within(off, n int64) error { return inside(off, n, v.size.Load()) }
+
+// inside refuses what does not lie within so many bytes, in whole sectors.
+func inside(off, n, size int64) error {
 	if off < 0 || n < 0 || off > size || n > size-off || (off|n)%int64(model.SectorSize) != 0 {
 		return model.Errorf(model.Invalid, "%d bytes at %d of a volume of %d bytes", n, off, size)
 	}
-	return v.leased(ctx)
+	return nil
 }
 
 // leased waits until the volume may be served.

@@ -56,7 +56,7 @@ func newSnapshot(a *app) *cobra.Command {
 			})
 		},
 	}
-	return group("snapshot", "Volumes as they were", create, all, one)
+	return group("snapshot", "Volumes as they were", create, all, one, newSnapshotExport(a), newSnapshotDiff(a))
 }
 
 func snapshotRow(s schema.Snapshot) []string {

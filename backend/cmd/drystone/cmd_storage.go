@@ -352,24 +352,28 @@ func newVolumeExport(a *app) *cobra.Command {
 			if spec.Path, err = filepath.Abs(spec.Path); err != nil {
 				return fmt.Errorf("make the path absolute: %w", err)
 			}
-			do := func(c *client.Client) error {
+			return a.on(cmd, node, func(c *client.Client) error {
 				return c.Export(cmd.Context(), args[0], spec, func(uri string) { say(a.out, "ready %s\n", uri) })
-			}
-			if node == "" {
-				return a.with(cmd, do)
-			}
-			on, err := a.target.node(node)
-			if err != nil {
-				return err
-			}
-			defer on.Close()
-			return do(on)
+			})
 		},
 	}
 	c.Flags().StringVar(&node, "node", "", "serve it from this node")
 	c.Flags().StringVar(&nbd, "nbd", "", "serve NBD at this socket")
 	c.Flags().StringVar(&vhost, "vhost", "", "serve vhost-user-blk at this socket")
 	return c
+}
+
+// on does something with a node that is named, or with whichever answers.
+func (a *app) on(cmd *cobra.Command, node string, do func(c *client.Client) error) error {
+	if node == "" {
+		return a.with(cmd, do)
+	}
+	c, err := a.target.node(node)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	return do(c)
 }
 
 // formatOf guesses nothing about a file's content: its format is said by the flag

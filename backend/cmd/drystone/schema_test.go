@@ -43,6 +43,7 @@ var printed = map[string]string{
 	"snapshot create": "Snapshot",
 	"snapshot list":   "ListSnapshot",
 	"snapshot show":   "Snapshot",
+	"snapshot diff":   "SnapshotDiff",
 
 	"image list":  "ListVolume",
 	"vm create":   "VM",
@@ -185,6 +186,7 @@ func TestOutputsFitSchema(t *testing.T) {
 		{"snapshot", "create", "data", "monday"},
 		{"snapshot", "list", "data"},
 		{"snapshot", "show", "data@monday"},
+		{"snapshot", "diff", "data@monday"},
 		{"image", "import", image},
 		{"image", "list"},
 		{"vm", "create", "web", "--disk", "1G"},

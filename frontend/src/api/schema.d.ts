@@ -437,6 +437,46 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/snapshots/{ref}/diff": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * What was changed since a snapshot
+         * @description Needs to be allowed to export a snapshot.
+         */
+        get: operations["diff-snapshot"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/snapshots/{ref}/exports": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Serve a snapshot while the request lasts
+         * @description Needs to be allowed to export a snapshot.
+         */
+        post: operations["export-snapshot"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/tasks": {
         parameters: {
             query?: never;
@@ -808,6 +848,12 @@ export interface components {
             initrd?: components["schemas"]["FileRef"];
             kernel: components["schemas"]["FileRef"];
         };
+        ByteRange: {
+            /** Format: int64 */
+            length: number;
+            /** Format: int64 */
+            offset: number;
+        };
         Cluster: {
             accel: string;
             /** Format: int64 */
@@ -1149,6 +1195,28 @@ export interface components {
             size_bytes: number;
             volume: string;
             volume_name: string;
+        };
+        SnapshotDiff: {
+            /**
+             * Format: int64
+             * @description all ranges below it are told
+             */
+            done_bytes: number;
+            error?: components["schemas"]["LineError"];
+            from?: components["schemas"]["Snapshot"];
+            /**
+             * Format: int64
+             * @description ranges are multiples of it, but for the end
+             */
+            page_bytes: number;
+            ranges: components["schemas"]["ByteRange"][];
+            /**
+             * Format: int64
+             * @description of the later side; what lies beyond it is gone
+             */
+            size_bytes: number;
+            /** @description absent: the volume as it is */
+            to?: components["schemas"]["Snapshot"];
         };
         SnapshotSpec: {
             name: string;
@@ -2037,6 +2105,75 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Snapshot"];
+                };
+            };
+            /** @description The request was refused or failed. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "diff-snapshot": {
+        parameters: {
+            query?: {
+                /** @description a later snapshot of the volume; without it, the volume as it is */
+                until?: string;
+            };
+            header?: never;
+            path: {
+                ref: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description What was changed, range by range. One JSON object per line. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/x-ndjson": components["schemas"]["SnapshotDiff"];
+                };
+            };
+            /** @description The request was refused or failed. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "export-snapshot": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                ref: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ExportSpec"];
+            };
+        };
+        responses: {
+            /** @description The export is ready; it ends with the request. One JSON object per line. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/x-ndjson": components["schemas"]["ExportEvent"];
                 };
             };
             /** @description The request was refused or failed. */
