@@ -166,4 +166,5 @@ type NodeReport struct {
 type VolumeReport struct {
 	Used model.Bytes  // on the disks, one copy counted
 	Fill *schema.Fill // while members are joining
+	Lost []model.LostRange
 }

@@ -75,6 +75,14 @@ type Volume struct {
 	Created    time.Time  `json:"created"`
 }
 
+// A LostRange is a part of a volume that no disk has a good copy of; reads of it
+// fail until it is written again.
+type LostRange struct {
+	Offset   Bytes `json:"offset_bytes"`
+	Length   Bytes `json:"length_bytes"`
+	Snapshot bool  `json:"snapshot,omitempty"` // it was written again; only snapshots lack it
+}
+
 // A Purpose is why a node holds a volume.
 type Purpose string
 

@@ -31,11 +31,20 @@ type Volume struct {
 	Epoch            model.Epoch      `json:"epoch"`
 	State            VolumeState      `json:"state" enum:"healthy,degraded,unavailable"`
 	Fill             *Fill            `json:"fill,omitempty"`
+	Lost             *Lost            `json:"lost,omitempty" doc:"what has no good copy any more; absent if nothing"`
 	AttachedTo       model.VMID       `json:"attached_to,omitzero"`
 	Created          time.Time        `json:"created"`
 	ColumnsTotal     int              `json:"columns_total"`
 	ColumnsOutOfSync int              `json:"columns_out_of_sync"`
 	Columns          []Column         `json:"columns,omitempty"`
+}
+
+// A Lost is the part of a volume that no disk has a good copy of. Reads of it fail
+// until it is written again.
+type Lost struct {
+	Size   model.Bytes       `json:"size_bytes"`
+	Count  int               `json:"count" doc:"how many ranges that is"`
+	Ranges []model.LostRange `json:"ranges" doc:"the first hundred; those that only snapshots lack come last"`
 }
 
 // A Fill is how far the copying to joining members has come.

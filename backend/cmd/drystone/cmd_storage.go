@@ -50,7 +50,7 @@ func newDisk(a *app) *cobra.Command {
 				if err != nil {
 					return err
 				}
-				return list(a, disks, "There are no disks.", "ID NODE STATE SIZE USED CHECKSUM-ERRORS REPAIRED SCRUBBED PATH", diskRow)
+				return list(a, disks, "There are no disks.", "ID NODE STATE SIZE USED CHECKSUM-ERRORS REPAIRED DAMAGED SCRUBBED PATH", diskRow)
 			})
 		},
 	}
@@ -168,7 +168,8 @@ func diskRow(d schema.Disk) []string {
 	}
 	return []string{
 		d.ID.String(), d.NodeName, string(d.State), size(d.Size), size(d.Used),
-		strconv.FormatUint(d.ChecksumErrors, 10), strconv.FormatUint(d.Repaired, 10), scrubbed(d), path,
+		strconv.FormatUint(d.ChecksumErrors, 10), strconv.FormatUint(d.Repaired, 10),
+		strconv.Itoa(d.Damaged), scrubbed(d), path,
 	}
 }
 
@@ -271,7 +272,7 @@ func printVolume(w io.Writer, v schema.Volume, names map[model.NodeID]string) {
 	}
 	fields(w,
 		"Name", v.Name, "ID", v.ID.String(), "Kind", string(v.Kind), "Size", size(v.Size), "Used", size(v.Used),
-		"State", string(v.State), "Held by", held, "Filled", fill,
+		"State", string(v.State), "Lost data", lostRanges(v.Lost), "Held by", held, "Filled", fill,
 		"Generation", strconv.FormatUint(uint64(v.Generation), 10),
 		"Columns", fmt.Sprintf("%d with %d copies each, %d out of sync", v.ColumnsTotal, v.Copies, v.ColumnsOutOfSync),
 	)
@@ -284,6 +285,26 @@ func printVolume(w io.Writer, v schema.Volume, names map[model.NodeID]string) {
 		}
 		say(w, "\n")
 	}
+}
+
+// lostRanges names what a volume has lost.
+func lostRanges(l *schema.Lost) string {
+	if l == nil {
+		return ""
+	}
+	const named = 8
+	var each []string
+	for _, r := range l.Ranges[:min(named, len(l.Ranges))] {
+		one := fmt.Sprintf("%s at %d", size(r.Length), r.Offset)
+		if r.Snapshot {
+			one += " of snapshots"
+		}
+		each = append(each, one)
+	}
+	if l.Count > named {
+		each = append(each, fmt.Sprintf("and %d more", l.Count-named))
+	}
+	return strings.Join(each, ", ")
 }
 
 func newVolumeResize(a *app) *cobra.Command {

@@ -829,6 +829,8 @@ export interface components {
             vms_running: number;
             /** Format: int64 */
             vms_total: number;
+            /** @description the volumes of which a part has no good copy any more */
+            volumes_lost?: components["schemas"]["VolumeLost"][];
             /** Format: int64 */
             volumes_total: number;
             /** Format: int64 */
@@ -850,6 +852,11 @@ export interface components {
         Disk: {
             /** Format: int64 */
             checksum_errors: number;
+            /**
+             * Format: int64
+             * @description known to be damaged now
+             */
+            damaged_pages: number;
             error?: string;
             id: string;
             /**
@@ -1032,6 +1039,24 @@ export interface components {
             expires: string;
             token: string;
             user: components["schemas"]["User"];
+        };
+        Lost: {
+            /**
+             * Format: int64
+             * @description how many ranges that is
+             */
+            count: number;
+            /** @description the first hundred; those that only snapshots lack come last */
+            ranges: components["schemas"]["LostRange"][];
+            /** Format: int64 */
+            size_bytes: number;
+        };
+        LostRange: {
+            /** Format: int64 */
+            length_bytes: number;
+            /** Format: int64 */
+            offset_bytes: number;
+            snapshot?: boolean;
         };
         Member: {
             disk: string;
@@ -1266,6 +1291,8 @@ export interface components {
             id: string;
             /** @enum {string} */
             kind: "disk" | "image";
+            /** @description what has no good copy any more; absent if nothing */
+            lost?: components["schemas"]["Lost"];
             name: string;
             purpose: string;
             /** Format: int64 */
@@ -1281,6 +1308,11 @@ export interface components {
         VolumeChange: {
             /** Format: int64 */
             size_bytes: number;
+        };
+        VolumeLost: {
+            id: string;
+            lost: components["schemas"]["Lost"];
+            name: string;
         };
         VolumeSpec: {
             /**
