@@ -86,6 +86,9 @@ func (s *Server) getCluster(ctx context.Context, _ *none) (*out[schema.Cluster],
 		if p.health(v).state == schema.VolumeUnavailable {
 			o.VolumesUnavailable++
 		}
+		if v.Scrub.Diverged > 0 {
+			o.VolumesDiverged++
+		}
 		if lost := lostOf(p.volumes[v.ID].Lost); lost != nil {
 			o.VolumesLost = append(o.VolumesLost, schema.VolumeLost{ID: v.ID, Name: v.Name, Lost: *lost})
 		}

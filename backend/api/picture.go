@@ -142,6 +142,11 @@ func (p *picture) volume(v model.Volume, columns bool) schema.Volume {
 		Generation: v.Generation, Epoch: v.Epoch, State: h.state, Fill: r.Fill, Lost: lostOf(r.Lost), Created: v.Created,
 		ColumnsTotal: len(v.Columns), ColumnsOutOfSync: h.outOfSync,
 	}
+	if s := v.Scrub; !s.Ended.IsZero() {
+		o.Scrub = &schema.VolumeScrub{
+			Ended: s.Ended, Compared: s.Compared, Skipped: s.Skipped, Different: s.Different, Diverged: s.Diverged,
+		}
+	}
 	if vm, ok := p.VMOf(v.ID); ok {
 		o.AttachedTo = vm.ID
 	}

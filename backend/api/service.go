@@ -46,6 +46,10 @@ type Storage interface {
 	// the task that does. It is a conflict while one does already.
 	ScrubDisk(ctx context.Context, by model.Actor, d model.Disk) (schema.Task, error)
 
+	// ScrubVolume begins to compare the copies of a volume, and returns the task that
+	// does. It is a conflict while one does already.
+	ScrubVolume(ctx context.Context, by model.Actor, v model.Volume) (schema.Task, error)
+
 	// Export serves a volume from this node. It calls ready once, with the
 	// URI, when clients can connect; then it blocks until ctx ends (which
 	// ends the export cleanly, and then it returns nil) or the export fails.

@@ -294,7 +294,8 @@ func TestScrub(t *testing.T) {
 			return gotErrs == errs && gotRepaired == repaired
 		})
 	}
-	for i, m := range members { // in different pages, while node1 holds the volume
+	c.must("volume", "scrub", "rot") // while it is held
+	for i, m := range members {      // in different pages, while node1 holds the volume
 		flip(t, paths[m.Disk], p[(20*i+3)*block:(20*i+4)*block])
 		scrub(m.Disk, 1, 1)
 	}
@@ -304,6 +305,10 @@ func TestScrub(t *testing.T) {
 	conn.close()
 	e.stop()
 
+	c.must("volume", "scrub", "rot") // while nobody holds it
+	if out := c.must("volume", "show", "rot"); !strings.Contains(out, ": equal\n") {
+		t.Errorf("the copies were compared: %s", out)
+	}
 	for i := range int64(3) { // in three pages, while nobody holds it: it is taken once
 		flip(t, paths[members[0].Disk], p[(100+16*i)*block:(101+16*i)*block])
 	}

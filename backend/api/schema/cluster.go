@@ -64,6 +64,7 @@ type Cluster struct {
 	ColumnsTotal       int             `json:"columns_total"`
 	ColumnsOutOfSync   int             `json:"columns_out_of_sync"`
 	VolumesLost        []VolumeLost    `json:"volumes_lost,omitempty" doc:"the volumes of which a part has no good copy any more"`
+	VolumesDiverged    int             `json:"volumes_diverged" doc:"with copies that claim to be the same and are not"`
 	Pool               PoolSize        `json:"pool"`
 	Accel              string          `json:"accel"`      // kvm, tcg, or empty without a hypervisor
 	Hypervisor         bool            `json:"hypervisor"` // whether any node runs machines
