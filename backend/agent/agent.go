@@ -52,17 +52,18 @@ type Config struct {
 
 // An Agent is the hands of one node. It is safe for concurrent use.
 type Agent struct {
-	cfg    Config
-	saving chan struct{} // held by who changes cfg.Disks and cfg.Devices, after Start
-	log    *slog.Logger
-	files  Files
-	disks  disks
-	holds  holds
-	usage  usage
-	scrubs scrubs
-	reads  *reads
-	guests *guests // nil on a node that runs none
-	Tasks  Tasks
+	cfg           Config
+	saving        chan struct{} // held by who changes cfg.Disks and cfg.Devices, after Start
+	log           *slog.Logger
+	files         Files
+	disks         disks
+	holds         holds
+	usage         usage
+	scrubs        scrubs
+	reads         *reads
+	busyComparing comparisons
+	guests        *guests // nil on a node that runs none
+	Tasks         Tasks
 
 	ctx    context.Context // of everything that outlives a request; ends with Run
 	cancel context.CancelFunc
@@ -95,6 +96,7 @@ func New(cfg Config) *Agent {
 	cfg.Wire.Handle(callCancel, a.handleCancel)
 	cfg.Wire.Handle(callFile, a.handleFile)
 	cfg.Wire.Handle(callScrub, a.handleScrub)
+	cfg.Wire.Handle(compareKind, a.handleCompare)
 	cfg.Wire.Handle(callRepair, a.handleRepair)
 	cfg.Wire.Serve(fileProto, func(_ context.Context, peer model.NodeID, conn net.Conn) {
 		if err := a.files.serve(conn); err != nil && model.CodeOf(err) != model.NotFound {
@@ -118,6 +120,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	a.work.Go(func() { a.tidying(a.ctx) })
 	a.work.Go(func() { a.following(a.ctx) })
 	a.work.Go(func() { a.scrubbing(a.ctx) })
+	a.work.Go(func() { a.comparing(a.ctx) })
 	if a.guests != nil {
 		a.work.Go(func() { a.guests.renewing(a.ctx) })
 		a.work.Go(func() {

@@ -142,6 +142,13 @@ func (s *holds) serving(id model.VolumeID) *Hold {
 	return nil
 }
 
+// used reports whether somebody uses a Hold: else it is being let go.
+func (s *holds) used(h *Hold) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return h.users > 0
+}
+
 // open acquires the volume in the record and takes it over.
 func (a *Agent) open(ctx context.Context, id model.VolumeID, purpose model.Purpose) (*volume.Volume, error) {
 	rec, err := a.acquire(ctx, id, purpose)

@@ -112,6 +112,8 @@ func (a *Agent) beginScrub(d *disk.Disk) (Task, error) {
 // that it did not end, or what is left damaged.
 func (a *Agent) scrub(ctx context.Context, d *disk.Disk, w *Work) error {
 	var lost, left int
+	kept := &keptHold{release: func(h *Hold) { a.Release(h) }, run: func(f func()) { a.work.Go(f) }}
+	defer kept.end(nil)
 	var progress sync.WaitGroup
 	ended := make(chan struct{})
 	progress.Go(func() {
@@ -122,13 +124,14 @@ func (a *Agent) scrub(ctx context.Context, d *disk.Disk, w *Work) error {
 			case <-tick.C:
 				s := d.Usage().Scrub
 				w.Progress(s.Done, s.Total)
+				kept.idle(time.Now())
 			case <-ended:
 				return
 			}
 		}
 	})
 	err := d.Scrub(ctx, func(ctx context.Context, at disk.ScrubPoint) {
-		err := a.repairDamage(ctx, repairCall{at.Volume, at.Column, at.Page, d.ID()})
+		err := a.repairDamage(ctx, repairCall{at.Volume, at.Column, at.Page, d.ID()}, kept)
 		switch {
 		case err == nil || ctx.Err() != nil:
 			return
@@ -166,9 +169,9 @@ type repairCall struct {
 
 // repairDamage has a damaged page rewritten by whoever holds its volume, and tries
 // again while the volume is on its way from one holder to another.
-func (a *Agent) repairDamage(ctx context.Context, call repairCall) error {
+func (a *Agent) repairDamage(ctx context.Context, call repairCall, kept *keptHold) error {
 	for try := 1; ; try++ {
-		err := a.repairOnce(ctx, call)
+		err := a.repairOnce(ctx, call, kept)
 		code := model.CodeOf(err)
 		passes := code == model.Unavailable || code == model.Conflict || code == model.Fenced
 		if !passes || try == repairTries {
@@ -182,7 +185,7 @@ func (a *Agent) repairDamage(ctx context.Context, call repairCall) error {
 	}
 }
 
-func (a *Agent) repairOnce(ctx context.Context, call repairCall) error {
+func (a *Agent) repairOnce(ctx context.Context, call repairCall, kept *keptHold) error {
 	ctx, cancel := context.WithTimeout(ctx, repairWait)
 	defer cancel()
 	view, err := a.cfg.Meta.View(ctx)
@@ -196,8 +199,8 @@ func (a *Agent) repairOnce(ctx context.Context, call repairCall) error {
 	switch {
 	case err != nil:
 		return err
-	case rec.Holder == 0:
-		return a.repairUnheld(ctx, call)
+	case rec.Holder == 0, kept.has(call.Volume):
+		return a.repairUnheld(ctx, call, kept)
 	}
 	return a.cfg.Wire.Call(ctx, rec.Holder, callRepair, call, nil)
 }
@@ -211,13 +214,16 @@ func wants(rec model.Volume, call repairCall) bool {
 	return member
 }
 
-// repairUnheld holds a volume for as long as a repair takes, unless somebody wants it.
-func (a *Agent) repairUnheld(ctx context.Context, call repairCall) error {
-	h, err := a.Acquire(ctx, call.Volume, model.ForMaintenance)
-	if err != nil {
-		return err
+// repairUnheld holds a volume while it is repaired, unless somebody wants it.
+func (a *Agent) repairUnheld(ctx context.Context, call repairCall, kept *keptHold) error {
+	h := kept.take(call.Volume)
+	if h == nil {
+		var err error
+		if h, err = a.Acquire(ctx, call.Volume, model.ForMaintenance); err != nil {
+			return err
+		}
 	}
-	defer a.Release(h)
+	defer kept.put(h)
 	ctx, cancel := context.WithCancel(ctx)
 	var watch sync.WaitGroup
 	watch.Go(func() {
@@ -227,7 +233,7 @@ func (a *Agent) repairUnheld(ctx context.Context, call repairCall) error {
 		case <-ctx.Done():
 		}
 	})
-	err = repairOn(ctx, h, call)
+	err := repairOn(ctx, h, call)
 	cancel()
 	watch.Wait()
 	if errors.Is(err, context.Canceled) {

@@ -33,3 +33,26 @@ func TestScrubDue(t *testing.T) {
 		}
 	}
 }
+
+// The copies of a volume are compared within a day of the last time, or of its making.
+func TestCompareDue(t *testing.T) {
+	now := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
+	ago := func(d time.Duration) time.Time { return now.Add(-d) }
+	for _, c := range []struct {
+		name           string
+		created, ended time.Time
+		want           bool
+	}{
+		{"new", ago(19 * time.Hour), time.Time{}, false},
+		{"never", ago(24 * time.Hour), time.Time{}, true},
+		{"lately", ago(1000 * time.Hour), ago(19 * time.Hour), false},
+		{"a day ago", ago(1000 * time.Hour), ago(24 * time.Hour), true},
+	} {
+		for _, id := range []model.VolumeID{1, 1 << 43, 1<<63 + 12345} {
+			rec := model.Volume{ID: id, Created: c.created, Scrub: model.VolumeScrub{Ended: c.ended}}
+			if got := compareDue(rec, now); got != c.want {
+				t.Errorf("%s, volume %s: compareDue = %v, want %v", c.name, id, got, c.want)
+			}
+		}
+	}
+}

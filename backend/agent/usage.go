@@ -31,7 +31,8 @@ type Usage struct {
 	Hypervisor bool                           `json:"hypervisor"`
 	Accel      string                         `json:"accel,omitempty"`
 	Disks      []model.DiskUsage              `json:"disks"`
-	Volumes    map[model.VolumeID]model.Bytes `json:"volumes"` // see volumeBytes
+	Damage     []model.Damage                 `json:"damage,omitempty"` // the first of each disk
+	Volumes    map[model.VolumeID]model.Bytes `json:"volumes"`          // see volumeBytes
 	Holds      map[model.VolumeID]HoldStatus  `json:"holds"`
 	Tasks      []Task                         `json:"tasks"`
 }
@@ -138,8 +139,13 @@ func (a *Agent) own(ctx context.Context) Usage {
 	if a.guests != nil {
 		out.Accel = string(a.guests.hypervisor.Accelerator())
 	}
-	for _, d := range a.disks.all() {
+	for id, d := range a.disks.all() {
 		out.Disks = append(out.Disks, d.Usage())
+		list, _ := d.Damage(damageReported)
+		for i := range list {
+			list[i].Disk = id
+		}
+		out.Damage = append(out.Damage, list...)
 	}
 	slices.SortFunc(out.Disks, func(a, b model.DiskUsage) int { return compareID(a.Disk, b.Disk) })
 	for _, h := range a.holds.list() {

@@ -32,7 +32,7 @@ func (s *Server) getMeta(context.Context, *none) (*out[schema.Meta], error) {
 func (s *Server) getHealth(ctx context.Context, _ *none) (*out[schema.Health], error) {
 	p := s.pictureOf(ctx, s.Record.Local())
 	h := schema.Health{Status: schema.HealthOK, Leader: p.leader != 0}
-	away, out := 0, 0
+	away, out, lost := 0, 0, 0
 	for _, n := range p.Nodes() {
 		if !p.reports[n.ID].Up {
 			away++
@@ -40,10 +40,13 @@ func (s *Server) getHealth(ctx context.Context, _ *none) (*out[schema.Health], e
 	}
 	for _, v := range p.Volumes() {
 		out += p.health(v).outOfSync
+		lost += len(p.volumes[v.ID].Lost)
 	}
 	switch {
 	case !p.quorum:
 		h.Status, h.Reason = schema.HealthUnavailable, "there is no leader: a majority of the voters is away"
+	case lost > 0:
+		h.Status, h.Reason = schema.HealthDegraded, "some data is lost: it has no good copy"
 	case away > 0:
 		h.Status, h.Reason = schema.HealthDegraded, "some nodes are away"
 	case out > 0:
@@ -82,6 +85,12 @@ func (s *Server) getCluster(ctx context.Context, _ *none) (*out[schema.Cluster],
 		o.ColumnsTotal += len(v.Columns)
 		if p.health(v).state == schema.VolumeUnavailable {
 			o.VolumesUnavailable++
+		}
+		if v.Scrub.Diverged > 0 {
+			o.VolumesDiverged++
+		}
+		if lost := lostOf(p.volumes[v.ID].Lost); lost != nil {
+			o.VolumesLost = append(o.VolumesLost, schema.VolumeLost{ID: v.ID, Name: v.Name, Lost: *lost})
 		}
 	}
 	return answer(o, nil)

@@ -97,7 +97,7 @@ func (p *picture) disk(d model.Disk) schema.Disk {
 	return schema.Disk{
 		ID: d.ID, Node: d.Node, NodeName: p.nodeName(d.Node), Path: d.Path,
 		State: p.diskState(d), Size: d.Size, Used: u.Used,
-		ChecksumErrors: u.ChecksumErrors, Repaired: u.Repaired,
+		ChecksumErrors: u.ChecksumErrors, Repaired: u.Repaired, Damaged: u.Damaged,
 		LastScrub: u.Scrubbed, Scrub: scrub, Error: d.Error,
 	}
 }
@@ -139,8 +139,13 @@ func (p *picture) volume(v model.Volume, columns bool) schema.Volume {
 	o := schema.Volume{
 		ID: v.ID, Name: v.Name, Kind: v.Kind, Size: v.Size, Used: r.Used, Copies: v.Copies,
 		Holder: v.Holder, HolderName: p.nodeName(v.Holder), Purpose: v.Purpose,
-		Generation: v.Generation, Epoch: v.Epoch, State: h.state, Fill: r.Fill, Created: v.Created,
+		Generation: v.Generation, Epoch: v.Epoch, State: h.state, Fill: r.Fill, Lost: lostOf(r.Lost), Created: v.Created,
 		ColumnsTotal: len(v.Columns), ColumnsOutOfSync: h.outOfSync,
+	}
+	if s := v.Scrub; !s.Ended.IsZero() {
+		o.Scrub = &schema.VolumeScrub{
+			Ended: s.Ended, Compared: s.Compared, Skipped: s.Skipped, Different: s.Different, Diverged: s.Diverged,
+		}
 	}
 	if vm, ok := p.VMOf(v.ID); ok {
 		o.AttachedTo = vm.ID
@@ -158,6 +163,20 @@ func (p *picture) volume(v model.Volume, columns bool) schema.Volume {
 			}
 			o.Columns[i].Members[j] = member
 		}
+	}
+	return o
+}
+
+// lostShown is how many lost ranges of a volume an answer names.
+const lostShown = 100
+
+func lostOf(ranges []model.LostRange) *schema.Lost {
+	if len(ranges) == 0 {
+		return nil
+	}
+	o := &schema.Lost{Count: len(ranges), Ranges: ranges[:min(lostShown, len(ranges))]}
+	for _, r := range ranges {
+		o.Size += r.Length
 	}
 	return o
 }

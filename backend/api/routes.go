@@ -97,6 +97,7 @@ func routes() []route {
 		{"GET", "/volumes/{ref}", auth.View, auth.Volume, perSession, nothing, quick, "get-volume", "A volume with its columns", reply((*Server).getVolume)},
 		{"PATCH", "/volumes/{ref}", auth.Change, auth.Volume, perSession, small, quick, "resize-volume", "Change a volume's size", reply((*Server).resizeVolume)},
 		{"DELETE", "/volumes/{ref}", auth.Delete, auth.Volume, perSession, nothing, quick, "delete-volume", "Forget a volume", reply((*Server).deleteVolume)},
+		{"POST", "/volumes/{ref}/scrub", auth.Change, auth.Volume, perSession, nothing, quick, "scrub-volume", "Compare the copies of a volume", reply((*Server).scrubVolume)},
 		{"POST", "/volumes/{ref}/exports", auth.Export, auth.Volume, perSession, small, long, "export-volume", "Serve a volume while the request lasts", stream((*Server).exportVolume, describeExport)},
 		{"POST", "/volumes/{ref}/snapshots", auth.Create, auth.Snapshot, perSession, small, quick, "create-snapshot", "Keep a volume as it is now", reply((*Server).createSnapshot)},
 		{"GET", "/snapshots", auth.View, auth.Snapshot, perSession, nothing, quick, "list-snapshots", "Snapshots of volumes", reply((*Server).listSnapshots)},

@@ -52,6 +52,10 @@ type Storage interface {
 	DiffSnapshots(ctx context.Context, from, to model.Snapshot, size model.Bytes,
 		each func(done model.Bytes, ranges []schema.ByteRange) error) error
 
+	// ScrubVolume begins to compare the copies of a volume, and returns the task that
+	// does. It is a conflict while one does already.
+	ScrubVolume(ctx context.Context, by model.Actor, v model.Volume) (schema.Task, error)
+
 	// Export serves a volume from this node. It calls ready once, with the
 	// URI, when clients can connect; then it blocks until ctx ends (which
 	// ends the export cleanly, and then it returns nil) or the export fails.
@@ -173,4 +177,5 @@ type NodeReport struct {
 type VolumeReport struct {
 	Used model.Bytes  // on the disks, one copy counted
 	Fill *schema.Fill // while members are joining
+	Lost []model.LostRange
 }

@@ -68,6 +68,18 @@ func (s *Server) scrubDisk(ctx context.Context, in *byID) (*out[schema.Task], er
 	return answer(s.Service.ScrubDisk(ctx, by(ctx), d))
 }
 
+func (s *Server) scrubVolume(ctx context.Context, in *byRef) (*out[schema.Task], error) {
+	view, err := s.Record.View(ctx)
+	if err != nil {
+		return nil, err
+	}
+	v, err := view.FindVolume(in.Ref)
+	if err != nil {
+		return nil, err
+	}
+	return answer(s.Service.ScrubVolume(ctx, by(ctx), v))
+}
+
 // absolute refuses a path that could mean something else on the node than to
 // whoever wrote it.
 func absolute(path string) error {

@@ -101,6 +101,11 @@ func (c *Client) ScrubDisk(ctx context.Context, id model.DiskID) (schema.Task, e
 	return post[schema.Task](ctx, c, at("disks", id.String(), "scrub"), nil)
 }
 
+// ScrubVolume begins to compare the copies of a volume.
+func (c *Client) ScrubVolume(ctx context.Context, ref string) (schema.Task, error) {
+	return post[schema.Task](ctx, c, at("volumes", ref, "scrub"), nil)
+}
+
 // Volumes lists the volumes, without their columns.
 func (c *Client) Volumes(ctx context.Context) (schema.List[schema.Volume], error) {
 	return get[schema.List[schema.Volume]](ctx, c, "/volumes")

@@ -42,11 +42,24 @@ type DiskUsage struct {
 	Used           Bytes  `json:"used_bytes"`
 	ChecksumErrors uint64 `json:"checksum_errors"`
 	Repaired       uint64 `json:"repaired"`
+	Damaged        int    `json:"damaged"` // versions of pages that are known to be damaged now
 
 	// Scrubbed is when all of its data was verified last; zero: never. Scrub is the
 	// pass that began after that, if any.
 	Scrubbed time.Time `json:"scrubbed,omitzero"`
 	Scrub    Scrub     `json:"scrub,omitzero"`
+}
+
+// A Damage is a version of a page of which a disk has blocks that do not match their
+// sums.
+type Damage struct {
+	Disk    DiskID   `json:"d"`
+	Volume  VolumeID `json:"v"`
+	Column  uint32   `json:"c"`
+	Page    uint32   `json:"p"`
+	Epoch   Epoch    `json:"e"`
+	Blocks  uint16   `json:"b"`           // a mask
+	Covered bool     `json:"o,omitempty"` // the page has a newer version: only snapshots show this one
 }
 
 // A Scrub is a pass over a disk that verifies its data, as far as it has come. One

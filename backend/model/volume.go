@@ -73,6 +73,26 @@ type Volume struct {
 	Holder     NodeID     `json:"holder,omitzero"` // zero: nobody holds it
 	Purpose    Purpose    `json:"purpose,omitempty"`
 	Created    time.Time  `json:"created"`
+
+	// Scrub is what the last comparison of its copies found.
+	Scrub VolumeScrub `json:"scrub,omitzero"`
+}
+
+// A VolumeScrub is what a comparison of a volume's copies found.
+type VolumeScrub struct {
+	Ended     time.Time `json:"ended"`
+	Compared  Bytes     `json:"compared_bytes"` // of its address space
+	Skipped   Bytes     `json:"skipped_bytes"`  // that had one copy in reach
+	Different int       `json:"different"`      // pages that had an older copy, or none; they were made equal
+	Diverged  int       `json:"diverged"`       // pages with copies that claim to be the same and are not
+}
+
+// A LostRange is a part of a volume that no disk has a good copy of; reads of it
+// fail until it is written again.
+type LostRange struct {
+	Offset   Bytes `json:"offset_bytes"`
+	Length   Bytes `json:"length_bytes"`
+	Snapshot bool  `json:"snapshot,omitempty"` // it was written again; only snapshots lack it
 }
 
 // A Purpose is why a node holds a volume.

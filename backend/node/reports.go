@@ -57,6 +57,11 @@ func (s service) Volumes(ctx context.Context) map[model.VolumeID]api.VolumeRepor
 			}
 		}
 	}
+	for id, ranges := range s.n.agent.Lost() {
+		r := out[id]
+		r.Lost = ranges
+		out[id] = r
+	}
 	return out
 }
 

@@ -88,6 +88,14 @@ func (s service) ScrubDisk(ctx context.Context, _ model.Actor, d model.Disk) (sc
 	return taskOf(t), nil
 }
 
+func (s service) ScrubVolume(ctx context.Context, _ model.Actor, v model.Volume) (schema.Task, error) {
+	t, err := s.n.agent.ScrubVolume(ctx, v)
+	if err != nil {
+		return schema.Task{}, err
+	}
+	return taskOf(t), nil
+}
+
 // Export serves a volume from this node until ctx ends.
 func (s service) Export(ctx context.Context, _ model.Actor, e api.Export, ready func(uri string) error) error {
 	front, scheme := agent.NBD, "nbd+unix:///?socket="

@@ -300,7 +300,8 @@ func TestScrub(t *testing.T) {
 			return gotErrs == errs && gotRepaired == repaired
 		})
 	}
-	for i, m := range members { // in different pages, while node1 holds the volume
+	c.must("volume", "scrub", "rot") // while it is held
+	for i, m := range members {      // in different pages, while node1 holds the volume
 		flip(t, paths[m.Disk], p[(20*i+3)*block:(20*i+4)*block])
 		scrub(m.Disk, 1, 1)
 	}
@@ -310,8 +311,18 @@ func TestScrub(t *testing.T) {
 	conn.close()
 	e.stop()
 
-	flip(t, paths[members[0].Disk], p[100*block:101*block])
-	scrub(members[0].Disk, 2, 2) // nobody holds it
+	c.must("volume", "scrub", "rot") // while nobody holds it
+	if out := c.must("volume", "show", "rot"); !strings.Contains(out, ": equal\n") {
+		t.Errorf("the copies were compared: %s", out)
+	}
+	for i := range int64(3) { // in three pages, while nobody holds it: it is taken once
+		flip(t, paths[members[0].Disk], p[(100+16*i)*block:(101+16*i)*block])
+	}
+	held := get[volume](c, "volume", "show", "rot").Generation
+	scrub(members[0].Disk, 4, 4)
+	if now := get[volume](c, "volume", "show", "rot"); now.Generation != held+1 || len(now.Lost.Ranges) > 0 {
+		t.Errorf("after the repair of three pages: %+v; the generation was %d", now, held)
+	}
 
 	for _, m := range members {
 		flip(t, paths[m.Disk], p[200*block:201*block])
@@ -321,6 +332,17 @@ func TestScrub(t *testing.T) {
 			t.Errorf("scrub of lost data: %s", r)
 		}
 	}
+	wantLost(c, "found", lostRange{200 * block, block})
+	if out := c.must("status"); !strings.Contains(out, "4 KiB in 1 ranges of rot") {
+		t.Errorf("status does not tell of what is lost: %s", out)
+	}
+	for _, n := range c.Nodes {
+		c.kill(n.Name)
+	}
+	for _, n := range c.Nodes {
+		c.start(n.Name)
+	}
+	wantLost(c, "after all nodes died", lostRange{200 * block, block})
 	e = c.export("rot", "node2")
 	if conn, err = dial(e.socket()); err != nil {
 		t.Fatal(err)
@@ -335,6 +357,23 @@ func TestScrub(t *testing.T) {
 			t.Errorf("block %d beside the lost one: %v", at, err)
 		}
 	}
+	if err := conn.writeAt(got, 200*block); err != nil {
+		t.Fatal(err)
+	}
+	wantLost(c, "written anew")
+	if err := conn.readAt(got, 200*block); err != nil {
+		t.Errorf("a block that was lost and written anew: %v", err)
+	}
+}
+
+// wantLost waits until a volume shows what it has lost.
+func wantLost(c *cluster, when string, want ...lostRange) {
+	c.t.Helper()
+	eventually(c.t, 30*time.Second, "what is lost is shown, "+when, func() bool {
+		r := c.run("volume", "show", "rot", "--json")
+		var v volume
+		return r.status == 0 && json.Unmarshal([]byte(r.out), &v) == nil && slices.Equal(v.Lost.Ranges, want)
+	})
 }
 
 // flip changes one bit where a disk's file holds what.

@@ -130,6 +130,11 @@ func alive(pid int) bool {
 }
 
 // A volume as `volume show --json` prints it.
+type lostRange struct {
+	Offset int64 `json:"offset_bytes"`
+	Length int64 `json:"length_bytes"`
+}
+
 type volume struct {
 	ID         string `json:"id"`
 	Name       string `json:"name"`
@@ -139,7 +144,10 @@ type volume struct {
 	HolderName string `json:"holder_name"`
 	Generation int64  `json:"generation"`
 	State      string `json:"state"`
-	Columns    []struct {
+	Lost       struct {
+		Ranges []lostRange `json:"ranges"`
+	} `json:"lost"`
+	Columns []struct {
 		Members []struct {
 			Disk  string `json:"disk"`
 			Node  string `json:"node"`

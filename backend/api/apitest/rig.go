@@ -177,16 +177,28 @@ func (s *Service) ScrubDisk(_ context.Context, _ model.Actor, d model.Disk) (sch
 	if err := s.failure(); err != nil {
 		return schema.Task{}, err
 	}
-	task := schema.Task{
-		ID: 1 << 20, Kind: "disk.scrub", Object: d.ID.String(), State: schema.TaskRunning,
-		Total: d.Size, Started: time.Unix(1_700_000_000, 0).UTC(),
+	return s.scrub("disk.scrub", d.ID.String(), d.Size), nil
+}
+
+// ScrubVolume makes one too.
+func (s *Service) ScrubVolume(_ context.Context, _ model.Actor, v model.Volume) (schema.Task, error) {
+	if err := s.failure(); err != nil {
+		return schema.Task{}, err
 	}
+	return s.scrub("volume.scrub", v.Name, v.Size), nil
+}
+
+func (s *Service) scrub(kind, object string, size model.Bytes) schema.Task {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	task := schema.Task{
+		ID: 1<<20 + model.TaskID(len(s.Scrubs)), Kind: kind, Object: object, State: schema.TaskRunning,
+		Total: size, Started: time.Unix(1_700_000_000, 0).UTC(),
+	}
 	done := task
 	done.State, done.Done, done.Ended = schema.TaskDone, done.Total, task.Started.Add(time.Minute)
 	s.Scrubs = append(s.Scrubs, done)
-	return task, nil
+	return task
 }
 
 // DiffSnapshots says that the second and third page were changed, and the rest of a

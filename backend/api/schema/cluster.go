@@ -63,9 +63,18 @@ type Cluster struct {
 	VolumesUnavailable int             `json:"volumes_unavailable"`
 	ColumnsTotal       int             `json:"columns_total"`
 	ColumnsOutOfSync   int             `json:"columns_out_of_sync"`
+	VolumesLost        []VolumeLost    `json:"volumes_lost,omitempty" doc:"the volumes of which a part has no good copy any more"`
+	VolumesDiverged    int             `json:"volumes_diverged" doc:"with copies that claim to be the same and are not"`
 	Pool               PoolSize        `json:"pool"`
 	Accel              string          `json:"accel"`      // kvm, tcg, or empty without a hypervisor
 	Hypervisor         bool            `json:"hypervisor"` // whether any node runs machines
+}
+
+// A VolumeLost is how much of a volume has no good copy any more.
+type VolumeLost struct {
+	ID   model.VolumeID `json:"id"`
+	Name string         `json:"name"`
+	Lost Lost           `json:"lost"`
 }
 
 // A PoolSize is how much room the pool has, before copies.
@@ -113,6 +122,7 @@ type Disk struct {
 	Used           model.Bytes     `json:"used_bytes"`
 	ChecksumErrors uint64          `json:"checksum_errors"`
 	Repaired       uint64          `json:"repaired"`
+	Damaged        int             `json:"damaged_pages" doc:"known to be damaged now"`
 	LastScrub      time.Time       `json:"last_scrub,omitzero" doc:"when all of its data was verified last; absent: never"`
 	Scrub          *DiskScrub      `json:"scrub,omitempty" doc:"the pass that began after that, if any"`
 	Error          string          `json:"error,omitempty"`

@@ -31,11 +31,30 @@ type Volume struct {
 	Epoch            model.Epoch      `json:"epoch"`
 	State            VolumeState      `json:"state" enum:"healthy,degraded,unavailable"`
 	Fill             *Fill            `json:"fill,omitempty"`
+	Lost             *Lost            `json:"lost,omitempty" doc:"what has no good copy any more; absent if nothing"`
+	Scrub            *VolumeScrub     `json:"scrub,omitempty" doc:"what the last comparison of its copies found; absent: there was none"`
 	AttachedTo       model.VMID       `json:"attached_to,omitzero"`
 	Created          time.Time        `json:"created"`
 	ColumnsTotal     int              `json:"columns_total"`
 	ColumnsOutOfSync int              `json:"columns_out_of_sync"`
 	Columns          []Column         `json:"columns,omitempty"`
+}
+
+// A Lost is the part of a volume that no disk has a good copy of. Reads of it fail
+// until it is written again.
+type Lost struct {
+	Size   model.Bytes       `json:"size_bytes"`
+	Count  int               `json:"count" doc:"how many ranges that is"`
+	Ranges []model.LostRange `json:"ranges" doc:"the first hundred; those that only snapshots lack come last"`
+}
+
+// A VolumeScrub is what a comparison of a volume's copies found.
+type VolumeScrub struct {
+	Ended     time.Time   `json:"ended"`
+	Compared  model.Bytes `json:"compared_bytes"`
+	Skipped   model.Bytes `json:"skipped_bytes" doc:"of which one copy was in reach"`
+	Different int         `json:"different_pages" doc:"that had an older copy, or none, which cannot be; they were made equal"`
+	Diverged  int         `json:"diverged_pages" doc:"whose copies claim to be the same and are not; nothing was changed"`
 }
 
 // A Fill is how far the copying to joining members has come.

@@ -459,6 +459,9 @@ func (d *Disk) installVersion(r *record, buf *iobuf.Buffer) {
 	vs := l.pages[i]
 	at, ok := find(vs, r.ver.epoch)
 	was := noPlace
+	if len(d.damaged) > 0 {
+		d.rewritten(r, vs)
+	}
 	if ok {
 		was = vs[at].place
 		if change := r.ver.occupies() - vs[at].occupies(); change != 0 {
@@ -476,7 +479,6 @@ func (d *Disk) installVersion(r *record, buf *iobuf.Buffer) {
 	if was != noPlace && was != r.ver.place {
 		d.leave(was)
 	}
-	d.rewritten(r, was)
 	if p := r.ver.place; p != noPlace {
 		keep := r.ver.mask
 		if p != was {
@@ -507,7 +509,9 @@ func (d *Disk) installGone(r *record) {
 		if was != noPlace {
 			d.leave(was)
 		}
-		delete(d.damaged, damageKey{r.vol, mk})
+		if len(d.damaged) > 0 {
+			d.dropped(r.pageKey, r.ver.epoch, l.pages[i])
+		}
 	}
 	row.touched(mk, r.op)
 }

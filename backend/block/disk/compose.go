@@ -40,7 +40,7 @@ func (d *Disk) composeWrite(b *batch, t *task) (outcome, error) {
 
 // writePart puts what a Write does to one page into the batch.
 func (d *Disk) writePart(b *batch, t *task, p *part) outcome {
-	r := record{kind: recVersion, pageKey: t.key(p), op: t.stamp()}
+	r := record{kind: recVersion, pageKey: t.key(p), op: t.stamp(), fresh: p.mask()}
 	vs := d.versions(b, r.pageKey)
 	source := visible(vs, t.op.Epoch)
 	i, mine := find(vs, t.op.Epoch)
@@ -114,7 +114,7 @@ func (d *Disk) composeCopy(b *batch, t *task) outcome {
 	if !b.fits(maxRecordSize, 0) {
 		return batchFull
 	}
-	r := record{kind: recVersion, pageKey: t.key(p), op: t.stamp(), repair: true}
+	r := record{kind: recVersion, pageKey: t.key(p), op: t.stamp(), whole: true}
 	r.ver = version{epoch: t.op.Epoch, place: p.place, mask: v.Mask, stamp: v.Stamp}
 	i := 0
 	for left := v.Mask; left != 0; left &= left - 1 {

@@ -122,7 +122,8 @@ type Disk struct {
 	refs      map[place]uint32
 	dirtyRefs map[place]struct{}
 
-	damaged                  map[damageKey]uint16
+	damaged                  map[damageKey]damage
+	dirtyDamage              map[damageKey]struct{}
 	checksumErrors, repaired uint64
 	scrub                    scrub
 
@@ -154,7 +155,7 @@ func (d *Disk) Usage() model.DiskUsage {
 	return model.DiskUsage{
 		Disk: d.super.disk, Size: model.Bytes(d.space.pages) * model.PageSize,
 		Used:           model.Bytes(int(d.space.pages)-d.space.free) * model.PageSize,
-		ChecksumErrors: d.checksumErrors, Repaired: d.repaired,
+		ChecksumErrors: d.checksumErrors, Repaired: d.repaired, Damaged: len(d.damaged),
 		Scrubbed: d.scrub.ended, Scrub: d.scrub.Scrub,
 	}
 }

@@ -2,6 +2,7 @@ package disk
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/bits"
@@ -169,7 +170,7 @@ func (d *Disk) flushMap(head position) error {
 		list = list[n:]
 	}
 	b := d.store.db.NewBatch()
-	if err := d.putRows(b); err != nil {
+	if err := errors.Join(d.putRows(b), d.putDamage(b)); err != nil {
 		return err
 	}
 	d.mu.Lock()
@@ -297,12 +298,4 @@ func (d *Disk) putRows(b *pebble.Batch) error {
 	}
 	clear(d.dirtyRefs)
 	return nil
-}
-
-// logDamage tells the operator of damaged blocks, once each.
-func (d *Disk) logDamage(p *pageRead, fresh uint16) {
-	d.log.Warn("checksum error",
-		slog.String("disk", d.super.disk.String()), slog.String("volume", p.key.vol.String()),
-		slog.Uint64("column", uint64(p.key.column)), slog.Uint64("page", uint64(p.key.page)),
-		slog.Int("blocks", bits.OnesCount16(fresh)))
 }

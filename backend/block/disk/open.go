@@ -322,7 +322,7 @@ func newDisk(m Medium, o Options) (*Disk, error) {
 		rows:  make(map[model.VolumeID]*row),
 		pages: newPageMap(int(o.MapMemory)), overlay: newOverlay(), journal: newJournal(&s),
 		refs: make(map[place]uint32), dirtyRefs: make(map[place]struct{}),
-		damaged: make(map[damageKey]uint16),
+		damaged: make(map[damageKey]damage), dirtyDamage: make(map[damageKey]struct{}),
 	}
 	d.work.L, d.chores.L, d.room.L = &d.mu, &d.mu, &d.mu
 	if _, err := m.FS.Stat(m.Dir); err != nil {
@@ -345,7 +345,7 @@ func (d *Disk) recover(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := d.loadRows(); err != nil {
+	if err := errors.Join(d.loadRows(), d.loadDamage()); err != nil {
 		return err
 	}
 	d.replaying = newReplay()

@@ -26,6 +26,7 @@ type pageRead struct {
 	pending uint16     // blocks that are not in place yet
 	refs    []blockRef // of those, in order
 	bad     uint16     // what fetch found damaged
+	covered bool       // the page has a newer version
 }
 
 func (p *pageRead) mask() uint16 { return uint16((1<<p.n - 1) << p.first) }
@@ -261,6 +262,7 @@ func (d *Disk) planPart(p *pageRead) {
 		return
 	}
 	p.found, p.ver = true, *v
+	p.covered = v.epoch != vs[len(vs)-1].epoch
 	if v.place == noPlace {
 		return
 	}
@@ -380,57 +382,5 @@ func (d *Disk) readBlocks(r diskRun) {
 			clear(b)
 			b[0] = 0xff // also where the content was zeros
 		}
-	}
-}
-
-// A damageKey names a version that does not match its sums.
-type damageKey struct {
-	vol model.VolumeID
-	madeKey
-}
-
-// maxDamage bounds how many damaged versions are remembered.
-const maxDamage = 1 << 16
-
-// noteDamage counts the damaged blocks that were not known yet.
-func (d *Disk) noteDamage(parts []pageRead) {
-	for i := range parts {
-		p := &parts[i]
-		if p.bad == 0 {
-			continue
-		}
-		d.mu.Lock()
-		k := damageKey{p.key.vol, madeKey{p.key.column, p.key.page, p.ver.epoch}}
-		fresh := p.bad &^ d.damaged[k]
-		if fresh != 0 && (len(d.damaged) < maxDamage || d.damaged[k] != 0) {
-			d.damaged[k] |= fresh
-		}
-		d.checksumErrors += uint64(bits.OnesCount16(fresh))
-		d.changed()
-		d.mu.Unlock()
-		if fresh != 0 {
-			d.logDamage(p, fresh)
-		}
-	}
-}
-
-// rewritten notes what a new version of a damaged one does to the damage.
-func (d *Disk) rewritten(r *record, was place) {
-	if len(d.damaged) == 0 {
-		return
-	}
-	k := damageKey{r.vol, madeKey{r.column, r.page, r.ver.epoch}}
-	bad := d.damaged[k]
-	if bad == 0 {
-		return
-	}
-	if r.repair {
-		d.repaired += uint64(bits.OnesCount16(bad))
-	}
-	if bad &^= r.data; r.repair || r.ver.place != was {
-		bad = 0
-	}
-	if d.damaged[k] = bad; bad == 0 {
-		delete(d.damaged, k)
 	}
 }

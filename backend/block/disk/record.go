@@ -56,7 +56,10 @@ type record struct {
 	data  uint16
 	first int
 
-	repair bool // it replaces all of the version by a good copy; not kept
+	// Of a version that is made here, not kept in the journal: the blocks that the op
+	// brought, and whether it brought all of them, as a good copy.
+	fresh uint16
+	whole bool
 }
 
 // A rowState is what a disk keeps of a volume for ever.

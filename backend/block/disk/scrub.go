@@ -211,6 +211,9 @@ func (d *Disk) verify(ctx context.Context, at ScrubPoint, e model.Epoch) (bad bo
 		}
 		return false, err
 	}
+	if one[0].found && one[0].bad == 0 {
+		d.noteWhole(&one[0])
+	}
 	return one[0].bad != 0, nil
 }
 

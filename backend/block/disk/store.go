@@ -18,6 +18,7 @@ import (
 
 // The tables of the map, by the first byte of the key.
 const (
+	tableDamage   = 'd' // volume, column, page, epoch -> blocks known to be damaged
 	tableMeta     = 'm' // name -> value
 	tablePages    = 'p' // volume, column, page, epoch -> version
 	tableRefs     = 'r' // place -> number of versions that share it

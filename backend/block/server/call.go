@@ -30,6 +30,7 @@ type call struct {
 
 	promise disk.Promise
 	listing disk.Listing
+	digest  disk.Digest
 	found   disk.Version
 
 	ended chan error // of all but Apply; cap 1
@@ -98,7 +99,7 @@ func (c *call) frame(b []byte) (out, data []byte) {
 		b = appendPrepare(b, c.prepare)
 	case kindRead:
 		b = appendRead(b, c.read)
-	case kindList:
+	case kindList, kindDigest:
 		b = appendList(b, c.list)
 	case kindReadVersion:
 		b = appendVersionQuery(b, c.version)
@@ -215,6 +216,15 @@ func (r *Remote) List(ctx context.Context, l disk.List) (out disk.Listing, err e
 	return out, err
 }
 
+// Digest implements volume.Disk.
+func (r *Remote) Digest(ctx context.Context, l disk.List) (out disk.Digest, err error) {
+	c := newCall(r, kindDigest)
+	l.Max = 1
+	c.list, c.weight = l, listWeight(l)
+	err = r.ask(ctx, c, func(c *call) { out = c.digest })
+	return out, err
+}
+
 // ReadVersion implements volume.Disk; dst is model.PageSize long.
 func (r *Remote) ReadVersion(ctx context.Context, vol model.VolumeID, gen model.Generation,
 	column, page uint32, epoch model.Epoch, dst []byte,
@@ -258,7 +268,7 @@ func (c *call) receive(in io.Reader, h header, meta []byte) (result, broken erro
 			return nil, errFrame
 		}
 		broken = readPage(in, c.dst, c.found.Mask, h.data)
-	case kindPrepare, kindList:
+	case kindPrepare, kindList, kindDigest:
 		if !r.done() {
 			return nil, errFrame
 		}
@@ -292,9 +302,12 @@ func (c *call) receiveList(in io.Reader, n int) (err error) {
 	if _, err := io.ReadFull(in, data); err != nil {
 		return err
 	}
-	if c.kind == kindPrepare {
+	switch c.kind { //nolint:exhaustive // receive has seen to it
+	case kindPrepare:
 		c.promise, err = decodePromise(data)
-	} else {
+	case kindDigest:
+		c.digest, err = decodeDigest(data)
+	default:
 		c.listing, err = decodeListing(data)
 	}
 	return err

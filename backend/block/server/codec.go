@@ -337,6 +337,23 @@ func decodeListing(data []byte) (l disk.Listing, err error) {
 	return l, nil
 }
 
+func encodeDigest(d disk.Digest) []byte {
+	b := append(make([]byte, 0, len(d.Sum)+8), d.Sum[:]...)
+	return appendCRC(le.AppendUint32(b, uint32(d.Versions)))
+}
+
+func decodeDigest(data []byte) (d disk.Digest, err error) {
+	r, err := checkedReader(data)
+	if err != nil {
+		return d, err
+	}
+	copy(d.Sum[:], r.take(len(d.Sum)))
+	if d.Versions = int(r.u32()); !r.done() {
+		return disk.Digest{}, errFrame
+	}
+	return d, nil
+}
+
 func appendCRC(b []byte) []byte { return le.AppendUint32(b, crc32.Checksum(b, castagnoli)) }
 
 func checkedReader(data []byte) (reader, error) {

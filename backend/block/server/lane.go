@@ -194,6 +194,8 @@ func (l *lane) do(r *request) error {
 		return r.doRead(ctx, d)
 	case kindList:
 		return r.doList(ctx, d)
+	case kindDigest:
+		return r.doDigest(ctx, d)
 	case kindReadVersion:
 		return r.doReadVersion(ctx, d)
 	case kindApply, kindBusy, answerBit:
@@ -236,6 +238,18 @@ func (r *request) doList(ctx context.Context, d Disk) error {
 	}
 	r.data = encodeListing(listing)
 	return r.checkList()
+}
+
+func (r *request) doDigest(ctx context.Context, d Disk) error {
+	if err := r.session.mayHold(ctx, r.list.Volume, r.list.Generation); err != nil {
+		return err
+	}
+	digest, err := d.Digest(ctx, r.list)
+	if err != nil {
+		return err
+	}
+	r.data = encodeDigest(digest)
+	return nil
 }
 
 func (r *request) doReadVersion(ctx context.Context, d Disk) (err error) {

@@ -25,6 +25,8 @@ const (
 	// kindBusy is sent by the server while it has nothing to answer but is at it.
 	kindBusy kind = 6
 
+	kindDigest kind = 12
+
 	answerBit kind = 0x80
 )
 

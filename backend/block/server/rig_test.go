@@ -283,6 +283,10 @@ func (d *memDisk) List(_ context.Context, l disk.List) (disk.Listing, error) {
 	return out, nil
 }
 
+func (d *memDisk) Digest(_ context.Context, l disk.List) (disk.Digest, error) {
+	return disk.Digest{Sum: [32]byte{byte(l.Column), 31: byte(l.From)}, Versions: int(l.To)}, nil
+}
+
 func (d *memDisk) ReadVersion(_ context.Context, vol model.VolumeID, _ model.Generation, column, page uint32,
 	epoch model.Epoch, dst []byte,
 ) (disk.Version, error) {

@@ -19,6 +19,7 @@ type Disk interface {
 	Apply(op *disk.Op, done func(error))
 	Read(ctx context.Context, r disk.Read, dst []byte, sums []uint32) error
 	List(ctx context.Context, l disk.List) (disk.Listing, error)
+	Digest(ctx context.Context, l disk.List) (disk.Digest, error)
 	ReadVersion(ctx context.Context, vol model.VolumeID, gen model.Generation, column, page uint32,
 		epoch model.Epoch, dst []byte) (disk.Version, error)
 }

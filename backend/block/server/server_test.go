@@ -65,6 +65,10 @@ func TestRemoteIsLikeTheDisk(t *testing.T) {
 	}
 	l := disk.List{Volume: 9, Generation: 7, Column: 2, From: 11, To: 500, Max: 300}
 	wantL, _ := d.List(ctx, l)
+	wantD, _ := d.Digest(ctx, l)
+	if gotD, err := remote.Digest(ctx, l); err != nil || gotD != wantD {
+		t.Errorf("Digest = %v, %v, want %v", gotD, err, wantD)
+	}
 	gotL, err := remote.List(ctx, l)
 	if diff := cmp.Diff(wantL, gotL); err != nil || diff != "" {
 		t.Errorf("List: %v %s", err, diff)

@@ -228,7 +228,7 @@ func (r *request) decode(h header, meta []byte) (err error) {
 	case kindRead:
 		r.read, err = decodeRead(meta)
 		r.weight = r.read.Count * int(model.BlockSize)
-	case kindList:
+	case kindList, kindDigest:
 		r.list, err = decodeList(meta)
 		r.weight = listWeight(r.list)
 	case kindReadVersion:
@@ -317,7 +317,7 @@ func (r *request) frame(b []byte) (out, data []byte) {
 		case kindReadVersion:
 			b = appendVersion(b, &r.found)
 			data = r.data
-		case kindPrepare, kindList:
+		case kindPrepare, kindList, kindDigest:
 			data = r.data
 		case kindApply, kindBusy, answerBit:
 		}

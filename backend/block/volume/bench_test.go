@@ -52,6 +52,8 @@ func (d *nullDisk) List(context.Context, disk.List) (disk.Listing, error) {
 	return disk.Listing{Done: true}, nil
 }
 
+func (d *nullDisk) Digest(context.Context, disk.List) (disk.Digest, error) { return disk.Digest{}, nil }
+
 func (d *nullDisk) ReadVersion(context.Context, model.VolumeID, model.Generation, uint32, uint32, model.Epoch,
 	[]byte,
 ) (disk.Version, error) {

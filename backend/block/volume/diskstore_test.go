@@ -120,6 +120,13 @@ func (s *diskStore) List(ctx context.Context, l disk.List) (disk.Listing, error)
 	return disk.Listing{}, errDown
 }
 
+func (s *diskStore) Digest(ctx context.Context, l disk.List) (disk.Digest, error) {
+	if d := s.now(); d != nil {
+		return d.Digest(ctx, l)
+	}
+	return disk.Digest{}, errDown
+}
+
 func (s *diskStore) ReadVersion(ctx context.Context, vol model.VolumeID, gen model.Generation, column, page uint32,
 	epoch model.Epoch, dst []byte,
 ) (disk.Version, error) {

@@ -11,6 +11,7 @@ import (
 // A column is the members of one column as the holder last heard of them.
 type column struct {
 	members []*member
+	pinned  bool // reads stay with the first member that is well
 }
 
 // A member is a disk's part in a column. What is not const is guarded by Volume.mu.

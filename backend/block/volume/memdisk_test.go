@@ -3,7 +3,10 @@ package volume
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
+	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"sync"
 	"time"
@@ -336,6 +339,14 @@ func (d *memDisk) List(_ context.Context, l disk.List) (disk.Listing, error) {
 		out.Versions = append(out.Versions, x.Version)
 	}
 	return out, nil
+}
+
+func (d *memDisk) Digest(ctx context.Context, l disk.List) (out disk.Digest, err error) {
+	l.Max = math.MaxInt
+	found, err := d.List(ctx, l)
+	out.Versions = len(found.Versions)
+	out.Sum = sha256.Sum256(fmt.Append(nil, found.Versions))
+	return out, err
 }
 
 func (v *memVolume) sorted(column uint32) (out []*memVersion) {

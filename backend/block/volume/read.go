@@ -225,6 +225,9 @@ func (v *Volume) choose(c int, bad, silent []*row) (best reader, err error) {
 		if !r.local {
 			s += 1 << 16
 		}
+		if v.columns[c].pinned {
+			s = 0
+		}
 		if !r.shunned.IsZero() || r.state != live || r.failure != nil {
 			if now.IsZero() {
 				now = time.Now()

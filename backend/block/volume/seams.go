@@ -33,6 +33,9 @@ type Disk interface {
 	// List returns versions of a column in order of (page, epoch).
 	List(ctx context.Context, l disk.List) (disk.Listing, error)
 
+	// Digest stands for the versions of the pages [l.From, l.To) of a column.
+	Digest(ctx context.Context, l disk.List) (disk.Digest, error)
+
 	// ReadVersion reads one version, each present block at its place in dst,
 	// which is model.PageSize long. It fails with model.NotFound where there is
 	// no such version.

@@ -410,6 +410,14 @@ func (c *simConn) List(ctx context.Context, l disk.List) (out disk.Listing, err 
 	return out, err
 }
 
+func (c *simConn) Digest(ctx context.Context, l disk.List) (out disk.Digest, err error) {
+	err = c.call(ctx, func() (err error) {
+		out, err = c.disk.store.Digest(ctx, l)
+		return err
+	})
+	return out, err
+}
+
 func (c *simConn) ReadVersion(ctx context.Context, vol model.VolumeID, gen model.Generation, column, page uint32,
 	epoch model.Epoch, dst []byte,
 ) (out disk.Version, err error) {

@@ -87,14 +87,15 @@ type pageKey struct {
 // Mistakes leave out one rule each. Tests plant them to see that they are
 // caught; they are all false otherwise.
 type mistakes struct {
-	ackEarly       bool // answer before the drop is committed
-	skipPromise    bool // a member that joins is not asked for its promise
-	serveEarly     bool // serve before the takeover has copied
-	fillOverwrites bool // fill without the page lock, over newer writes
-	deltaOneSided  bool // a delta ignores what only the returning side has
-	repairUnlocked bool // repair without the page lock, over newer writes
-	cutUnheld      bool // cut while writes are in flight
-	cutForgets     bool // write on after a cut of which raft has given no answer
+	ackEarly        bool // answer before the drop is committed
+	skipPromise     bool // a member that joins is not asked for its promise
+	serveEarly      bool // serve before the takeover has copied
+	fillOverwrites  bool // fill without the page lock, over newer writes
+	deltaOneSided   bool // a delta ignores what only the returning side has
+	repairUnlocked  bool // repair without the page lock, over newer writes
+	compareUnlocked bool // compare a page without its lock, while it is written
+	cutUnheld       bool // cut while writes are in flight
+	cutForgets      bool // write on after a cut of which raft has given no answer
 }
 
 // Open takes the volume over: rec is the record after raft gave this node its

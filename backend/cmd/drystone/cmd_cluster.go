@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -71,9 +72,26 @@ func printCluster(w io.Writer, c schema.Cluster, names map[model.NodeID]string) 
 		"Pool", fmt.Sprintf("%s of %s used, %s kept to rebuild", size(c.Pool.Used), size(c.Pool.Size), size(c.Pool.Reserve)),
 		"Volumes", fmt.Sprintf("%d, %d unavailable, %d of %d columns out of sync",
 			c.VolumesTotal, c.VolumesUnavailable, c.ColumnsOutOfSync, c.ColumnsTotal),
+		"Lost data", lostIn(c.VolumesLost), "Diverged", divergedIn(c.VolumesDiverged),
 		"Machines", fmt.Sprintf("%d, %d running", c.VMsTotal, c.VMsRunning),
 		"Hypervisor", hypervisor,
 	)
+}
+
+// lostIn says which volumes have lost data.
+func lostIn(volumes []schema.VolumeLost) string {
+	var each []string
+	for _, v := range volumes {
+		each = append(each, fmt.Sprintf("%s in %d ranges of %s", size(v.Lost.Size), v.Lost.Count, v.Name))
+	}
+	return strings.Join(each, ", ")
+}
+
+func divergedIn(volumes int) string {
+	if volumes == 0 {
+		return ""
+	}
+	return fmt.Sprintf("copies of %d volumes claim to be the same and are not; see volume list --json", volumes)
 }
 
 func namesOf(nodes schema.List[schema.Node]) map[model.NodeID]string {

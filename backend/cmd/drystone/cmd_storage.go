@@ -50,7 +50,7 @@ func newDisk(a *app) *cobra.Command {
 				if err != nil {
 					return err
 				}
-				return list(a, disks, "There are no disks.", "ID NODE STATE SIZE USED CHECKSUM-ERRORS REPAIRED SCRUBBED PATH", diskRow)
+				return list(a, disks, "There are no disks.", "ID NODE STATE SIZE USED CHECKSUM-ERRORS REPAIRED DAMAGED SCRUBBED PATH", diskRow)
 			})
 		},
 	}
@@ -112,18 +112,21 @@ that was interrupted, and waits for its end. An interrupt cancels it.`,
 				if err != nil {
 					return err
 				}
-				stop := a.follow(cmd.Context(), c, t.Object)
-				t, err = ended(cmd.Context(), c, t)
-				stop()
-				if err != nil {
-					return err
-				}
-				return show(a, t, func(w io.Writer, t schema.Task) {
-					say(w, "all data of disk %s is verified\n", t.Object)
-				})
+				return a.await(cmd.Context(), c, t, "all data of disk %s is verified\n")
 			})
 		},
 	}
+}
+
+// await shows a task until it is done, and then says so.
+func (a *app) await(ctx context.Context, c *client.Client, t schema.Task, done string) error {
+	stop := a.follow(ctx, c, t.Object)
+	t, err := ended(ctx, c, t)
+	stop()
+	if err != nil {
+		return err
+	}
+	return show(a, t, func(w io.Writer, t schema.Task) { say(w, done, t.Object) })
 }
 
 // taskPoll is how often a task is looked at that somebody waits for.
@@ -168,7 +171,8 @@ func diskRow(d schema.Disk) []string {
 	}
 	return []string{
 		d.ID.String(), d.NodeName, string(d.State), size(d.Size), size(d.Used),
-		strconv.FormatUint(d.ChecksumErrors, 10), strconv.FormatUint(d.Repaired, 10), scrubbed(d), path,
+		strconv.FormatUint(d.ChecksumErrors, 10), strconv.FormatUint(d.Repaired, 10),
+		strconv.Itoa(d.Damaged), scrubbed(d), path,
 	}
 }
 
@@ -185,7 +189,7 @@ func scrubbed(d schema.Disk) string {
 
 func newVolume(a *app) *cobra.Command {
 	return group("volume", "Virtual disks",
-		newVolumeCreate(a), newVolumeList(a), newVolumeShow(a), newVolumeResize(a), newVolumeDelete(a), newVolumeExport(a))
+		newVolumeCreate(a), newVolumeList(a), newVolumeShow(a), newVolumeResize(a), newVolumeScrub(a), newVolumeDelete(a), newVolumeExport(a))
 }
 
 func newVolumeCreate(a *app) *cobra.Command {
@@ -271,7 +275,8 @@ func printVolume(w io.Writer, v schema.Volume, names map[model.NodeID]string) {
 	}
 	fields(w,
 		"Name", v.Name, "ID", v.ID.String(), "Kind", string(v.Kind), "Size", size(v.Size), "Used", size(v.Used),
-		"State", string(v.State), "Held by", held, "Filled", fill,
+		"State", string(v.State), "Lost data", lostRanges(v.Lost), "Held by", held, "Filled", fill,
+		"Copies compared", comparedAt(v.Scrub),
 		"Generation", strconv.FormatUint(uint64(v.Generation), 10),
 		"Columns", fmt.Sprintf("%d with %d copies each, %d out of sync", v.ColumnsTotal, v.Copies, v.ColumnsOutOfSync),
 	)
@@ -284,6 +289,26 @@ func printVolume(w io.Writer, v schema.Volume, names map[model.NodeID]string) {
 		}
 		say(w, "\n")
 	}
+}
+
+// lostRanges names what a volume has lost.
+func lostRanges(l *schema.Lost) string {
+	if l == nil {
+		return ""
+	}
+	const named = 8
+	var each []string
+	for _, r := range l.Ranges[:min(named, len(l.Ranges))] {
+		one := fmt.Sprintf("%s at %d", size(r.Length), r.Offset)
+		if r.Snapshot {
+			one += " of snapshots"
+		}
+		each = append(each, one)
+	}
+	if l.Count > named {
+		each = append(each, fmt.Sprintf("and %d more", l.Count-named))
+	}
+	return strings.Join(each, ", ")
 }
 
 func newVolumeResize(a *app) *cobra.Command {
@@ -305,6 +330,43 @@ func newVolumeResize(a *app) *cobra.Command {
 			})
 		},
 	}
+}
+
+func newVolumeScrub(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use: "scrub VOLUME", Short: "Compare the copies of a volume now",
+		Long: `Compare the copies of a volume now, by what the disks know of them; data is not read.
+
+That is done once a day by itself. This begins it now and waits for its end; an interrupt
+cancels it. Copies that differ are an error, also where they could be made equal.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.with(cmd, func(c *client.Client) error {
+				t, err := c.ScrubVolume(cmd.Context(), args[0])
+				if err != nil {
+					return err
+				}
+				return a.await(cmd.Context(), c, t, "all copies of volume %s are equal\n")
+			})
+		},
+	}
+}
+
+// comparedAt says when the copies of a volume were compared, and what came of it.
+func comparedAt(s *schema.VolumeScrub) string {
+	if s == nil {
+		return "never"
+	}
+	out := s.Ended.Local().Format(time.DateTime)
+	switch {
+	case s.Diverged > 0:
+		return fmt.Sprintf("%s: %d pages DIVERGED, nobody can say which copy is right", out, s.Diverged)
+	case s.Different > 0:
+		return fmt.Sprintf("%s: %d pages differed and were made equal", out, s.Different)
+	case s.Skipped > 0:
+		return fmt.Sprintf("%s: equal, but of %s there was one copy in reach", out, size(s.Skipped))
+	}
+	return out + ": equal"
 }
 
 func newVolumeDelete(a *app) *cobra.Command {

@@ -38,6 +38,7 @@ var printed = map[string]string{
 	"volume list":   "ListVolume",
 	"volume show":   "Volume",
 	"volume resize": "Volume",
+	"volume scrub":  "Task",
 	"image import":  "Volume",
 
 	"snapshot create": "Snapshot",
@@ -183,6 +184,7 @@ func TestOutputsFitSchema(t *testing.T) {
 		{"volume", "list"},
 		{"volume", "show", "data"},
 		{"volume", "resize", "data", "2G"},
+		{"volume", "scrub", "data"},
 		{"snapshot", "create", "data", "monday"},
 		{"snapshot", "list", "data"},
 		{"snapshot", "show", "data@monday"},

@@ -55,6 +55,8 @@ var formats = map[Kind]format{
 	KindSessionsPrune: {"session.prune", read[SessionsPrune]},
 
 	KindSnapshotCreate: {"snapshot.create", read[SnapshotCreate]},
+
+	KindVolumeScrubbed: {"volume.scrubbed", read[VolumeScrubbed]},
 }
 
 // wire is what follows the kind and the version.

@@ -47,6 +47,8 @@ const (
 	KindSessionsPrune Kind = 27
 
 	KindSnapshotCreate Kind = 28
+
+	KindVolumeScrubbed Kind = 42
 )
 
 // A Command is one change, applied by every node in the order of the log.

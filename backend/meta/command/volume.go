@@ -71,6 +71,20 @@ type VolumeMembers struct {
 	Changes    []model.MemberChange `json:"changes"`
 }
 
+// VolumeScrubbed notes what a comparison of a volume's copies found; Ended is set by
+// the record. It changes nothing that a holder goes by, and not the revision. Returns
+// the model.Volume.
+type VolumeScrubbed struct {
+	Volume model.VolumeID    `json:"volume"`
+	Scrub  model.VolumeScrub `json:"scrub"`
+}
+
+// Kind implements VolumeScrubbed.
+func (VolumeScrubbed) Kind() Kind { return KindVolumeScrubbed }
+
+// Object implements Command.
+func (c VolumeScrubbed) Object() string { return "volume " + c.Volume.String() }
+
 // Kind implements Command, here and below.
 func (VolumeCreate) Kind() Kind  { return KindVolumeCreate }
 func (VolumeResize) Kind() Kind  { return KindVolumeResize }

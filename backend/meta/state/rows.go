@@ -197,7 +197,8 @@ func DecodeResult(k command.Kind, p []byte) (any, error) {
 	case command.KindDiskAdd, command.KindDiskUpdate:
 		return readJSON[model.Disk](p)
 	case command.KindVolumeCreate, command.KindVolumeResize, command.KindVolumeDelete,
-		command.KindVolumeAcquire, command.KindVolumeRelease, command.KindVolumeMembers:
+		command.KindVolumeAcquire, command.KindVolumeRelease, command.KindVolumeMembers,
+		command.KindVolumeScrubbed:
 		return readJSON[model.Volume](p)
 	case command.KindVMCreate, command.KindVMUpdate, command.KindVMPower, command.KindVMPlace,
 		command.KindVMReport, command.KindVMDelete:

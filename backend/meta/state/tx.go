@@ -217,6 +217,8 @@ func (x *tx) apply(cmd command.Command) (any, error) {
 		return x.volumeAcquire(c)
 	case command.VolumeRelease:
 		return x.volumeRelease(c)
+	case command.VolumeScrubbed:
+		return x.volumeScrubbed(c)
 	case command.VolumeMembers:
 		return x.volumeMembers(c)
 	case command.VMCreate:

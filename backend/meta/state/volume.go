@@ -224,6 +224,17 @@ func (x *tx) volumeMembers(c command.VolumeMembers) (any, error) {
 	return v, put(x, &x.volumes, v)
 }
 
+func (x *tx) volumeScrubbed(c command.VolumeScrubbed) (any, error) {
+	v, err := x.volumes.find(c.Volume)
+	if err != nil {
+		return nil, err
+	}
+	x.object = volumeObject(v)
+	v.Scrub = c.Scrub
+	v.Scrub.Ended = x.at
+	return v, put(x, &x.volumes, v)
+}
+
 // keepsActive reports whether a member that was active is active still.
 func keepsActive(before, after model.Column) bool {
 	return slices.ContainsFunc(before.Members, func(m model.Member) bool {

@@ -49,6 +49,19 @@ func TestVolumeCreate(t *testing.T) {
 	}
 }
 
+// What a comparison found is noted, and changes nothing that a holder goes by.
+func TestVolumeScrubbed(t *testing.T) {
+	r := small(t)
+	r.ok(volume(1, "data"))
+	want := r.volume(1)
+	refuse(t, r, []refusal{{"unknown", command.VolumeScrubbed{Volume: 9}, model.NotFound}})
+	r.ok(command.VolumeScrubbed{Volume: 1, Scrub: model.VolumeScrub{Compared: 5, Diverged: 1}})
+	want.Scrub = model.VolumeScrub{Ended: noon, Compared: 5, Diverged: 1}
+	if diff := cmp.Diff(want, r.volume(1)); diff != "" {
+		t.Errorf("the volume differs:\n%s", diff)
+	}
+}
+
 func TestVolumeResize(t *testing.T) {
 	r := small(t)
 	r.ok(volume(1, "data"))

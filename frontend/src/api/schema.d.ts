@@ -801,6 +801,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/volumes/{ref}/scrub": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Compare the copies of a volume
+         * @description Needs to be allowed to change a volume.
+         */
+        post: operations["scrub-volume"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/volumes/{ref}/snapshots": {
         parameters: {
             query?: never;
@@ -875,6 +895,13 @@ export interface components {
             vms_running: number;
             /** Format: int64 */
             vms_total: number;
+            /**
+             * Format: int64
+             * @description with copies that claim to be the same and are not
+             */
+            volumes_diverged: number;
+            /** @description the volumes of which a part has no good copy any more */
+            volumes_lost?: components["schemas"]["VolumeLost"][];
             /** Format: int64 */
             volumes_total: number;
             /** Format: int64 */
@@ -896,6 +923,11 @@ export interface components {
         Disk: {
             /** Format: int64 */
             checksum_errors: number;
+            /**
+             * Format: int64
+             * @description known to be damaged now
+             */
+            damaged_pages: number;
             error?: string;
             id: string;
             /**
@@ -1078,6 +1110,24 @@ export interface components {
             expires: string;
             token: string;
             user: components["schemas"]["User"];
+        };
+        Lost: {
+            /**
+             * Format: int64
+             * @description how many ranges that is
+             */
+            count: number;
+            /** @description the first hundred; those that only snapshots lack come last */
+            ranges: components["schemas"]["LostRange"][];
+            /** Format: int64 */
+            size_bytes: number;
+        };
+        LostRange: {
+            /** Format: int64 */
+            length_bytes: number;
+            /** Format: int64 */
+            offset_bytes: number;
+            snapshot?: boolean;
         };
         Member: {
             disk: string;
@@ -1334,8 +1384,12 @@ export interface components {
             id: string;
             /** @enum {string} */
             kind: "disk" | "image";
+            /** @description what has no good copy any more; absent if nothing */
+            lost?: components["schemas"]["Lost"];
             name: string;
             purpose: string;
+            /** @description what the last comparison of its copies found; absent: there was none */
+            scrub?: components["schemas"]["VolumeScrub"];
             /** Format: int64 */
             size_bytes: number;
             /** @enum {string} */
@@ -1349,6 +1403,32 @@ export interface components {
         VolumeChange: {
             /** Format: int64 */
             size_bytes: number;
+        };
+        VolumeLost: {
+            id: string;
+            lost: components["schemas"]["Lost"];
+            name: string;
+        };
+        VolumeScrub: {
+            /** Format: int64 */
+            compared_bytes: number;
+            /**
+             * Format: int64
+             * @description that had an older copy, or none, which cannot be; they were made equal
+             */
+            different_pages: number;
+            /**
+             * Format: int64
+             * @description whose copies claim to be the same and are not; nothing was changed
+             */
+            diverged_pages: number;
+            /** Format: date-time */
+            ended: string;
+            /**
+             * Format: int64
+             * @description of which one copy was in reach
+             */
+            skipped_bytes: number;
         };
         VolumeSpec: {
             /**
@@ -2838,6 +2918,38 @@ export interface operations {
                 };
                 content: {
                     "application/x-ndjson": components["schemas"]["ExportEvent"];
+                };
+            };
+            /** @description The request was refused or failed. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "scrub-volume": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description identifier or name */
+                ref: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Task"];
                 };
             };
             /** @description The request was refused or failed. */
