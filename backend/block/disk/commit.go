@@ -479,6 +479,10 @@ func (d *Disk) installVersion(r *record, buf *iobuf.Buffer) {
 	if was != noPlace && was != r.ver.place {
 		d.leave(was)
 	}
+	if r.lost != 0 {
+		top := l.pages[i][len(l.pages[i])-1].epoch
+		d.setDamage(damageKey{r.vol, madeKey{r.column, r.page, r.ver.epoch}}, damage{r.lost, r.ver.epoch < top})
+	}
 	if p := r.ver.place; p != noPlace {
 		keep := r.ver.mask
 		if p != was {

@@ -114,7 +114,7 @@ func (d *Disk) composeCopy(b *batch, t *task) outcome {
 	if !b.fits(maxRecordSize, 0) {
 		return batchFull
 	}
-	r := record{kind: recVersion, pageKey: t.key(p), op: t.stamp(), whole: true}
+	r := record{kind: recVersion, pageKey: t.key(p), op: t.stamp(), whole: true, lost: t.op.Lost & v.Mask}
 	r.ver = version{epoch: t.op.Epoch, place: p.place, mask: v.Mask, stamp: v.Stamp}
 	i := 0
 	for left := v.Mask; left != 0; left &= left - 1 {

@@ -1,6 +1,7 @@
 package disk_test
 
 import (
+	"errors"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -147,6 +148,33 @@ func TestDamageThatPasses(t *testing.T) {
 		t.Fatalf("damaged: %v, want none", pages)
 	}
 	wantDamaged(t, d, "can be read again")
+}
+
+// A block that is copied as lost is an error to read, and no other; what is not said to
+// be lost must match its sum.
+func TestCopyOfLostBlocks(t *testing.T) {
+	v := newDrive(t, 32<<20)
+	d := openDrive(t, v)
+	op := copyOp(1, 1, 0, 3, 0, model.Stamp{Generation: 1, Number: 9}, 0x8421, 7)
+	clear(op.Data.Bytes[4096:8192]) // the second of those present: block 5
+	if err := apply(d, op); model.CodeOf(err) != model.Corrupt {
+		t.Fatalf("a block that does not match its sum: %v", err)
+	}
+	op.Lost = 1 << 5
+	if err := apply(d, op); err != nil {
+		t.Fatal(err)
+	}
+	lost := model.Damage{Page: 3, Blocks: 1 << 5}
+	wantDamaged(t, d, "copied", lost)
+	closed(t, d)
+	d = openDrive(t, v)
+	defer closed(t, d)
+	wantDamaged(t, d, "opened again", lost)
+	_, err := d.ReadVersion(t.Context(), 1, 1, 0, 3, 0, make([]byte, 65536))
+	bad, corrupt := errors.AsType[*disk.CorruptError](err)
+	if !corrupt || len(bad.Blocks) != 1 || bad.Blocks[0] != 3*16+5 {
+		t.Errorf("read: %v", err)
+	}
 }
 
 var errNoRead = model.Errorf(model.Unavailable, "cannot be read")

@@ -55,6 +55,10 @@ type Op struct {
 	// the set bits of Version.Mask.
 	Page    uint32
 	Version Version
+	// Lost are blocks of a Copy that no disk has whole any more: their sums are those
+	// of the version, their data is anything. The disk keeps them as damaged, so that
+	// reads of them fail here too.
+	Lost uint16
 
 	// Sums are the CRC32C of each block of Data. The disk checks them before it
 	// journals anything and refuses with model.Corrupt.

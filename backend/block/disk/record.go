@@ -60,6 +60,7 @@ type record struct {
 	// brought, and whether it brought all of them, as a good copy.
 	fresh uint16
 	whole bool
+	lost  uint16 // of those, blocks that are damaged
 }
 
 // A rowState is what a disk keeps of a volume for ever.

@@ -133,12 +133,26 @@ func (op *Op) check() error {
 		!iobuf.IsAligned(op.Data.Bytes[op.DataOff:]) {
 		return model.Errorf(model.Invalid, "the data of %d blocks is missing or not aligned", blocks)
 	}
+	lost := op.lostBlocks()
 	for i, sum := range op.Sums {
-		if sumOf(op.block(i)) != sum {
+		if lost>>i&1 == 0 && sumOf(op.block(i)) != sum {
 			return model.Errorf(model.Corrupt, "block %d of the data does not match its checksum", i)
 		}
 	}
 	return nil
+}
+
+// lostBlocks is Lost in the order of the data.
+func (op *Op) lostBlocks() (lost uint16) {
+	if op.Kind != Copy || op.Lost == 0 {
+		return 0
+	}
+	i := 0
+	for left := op.Version.Mask; left != 0; left &= left - 1 {
+		lost |= op.Lost >> bits.TrailingZeros16(left) & 1 << i
+		i++
+	}
+	return lost
 }
 
 // maxBlock is the number of blocks a column can have.

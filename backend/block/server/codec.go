@@ -82,8 +82,15 @@ func dataBlocks(op *disk.Op) int {
 	return 0
 }
 
+// withLost marks the kind of a copy that names lost blocks behind its mask.
+const withLost disk.Kind = 0x40
+
 func appendOp(b []byte, op *disk.Op) []byte {
-	b = append(b, byte(op.Kind))
+	kind := op.Kind
+	if kind == disk.Copy && op.Lost != 0 {
+		kind |= withLost
+	}
+	b = append(b, byte(kind))
 	b = le.AppendUint64(b, uint64(op.Volume))
 	b = le.AppendUint64(b, uint64(op.Generation))
 	b = le.AppendUint64(b, op.Number)
@@ -99,6 +106,9 @@ func appendOp(b []byte, op *disk.Op) []byte {
 		b = le.AppendUint32(b, op.Page)
 		b = appendStamp(b, op.Version.Stamp)
 		b = le.AppendUint16(b, op.Version.Mask)
+		if op.Lost != 0 {
+			b = le.AppendUint16(b, op.Lost)
+		}
 	case disk.Remove:
 		b = le.AppendUint32(b, op.Page)
 	case disk.Mark:
@@ -122,6 +132,10 @@ func decodeOp(meta []byte, data int, op *disk.Op) error {
 		Epoch:      model.Epoch(r.u32()),
 	}
 	ok := true
+	lost := op.Kind == disk.Copy|withLost
+	if lost {
+		op.Kind = disk.Copy
+	}
 	switch op.Kind {
 	case disk.Write, disk.Discard:
 		op.Block, op.Count = layout.Block(r.u64()), r.u64()
@@ -130,6 +144,10 @@ func decodeOp(meta []byte, data int, op *disk.Op) error {
 	case disk.Copy:
 		op.Page = r.u32()
 		op.Version = disk.Version{Page: op.Page, Epoch: op.Epoch, Stamp: r.stamp(), Mask: r.u16()}
+		if lost {
+			op.Lost = r.u16()
+			ok = op.Lost != 0 && op.Lost&^op.Version.Mask == 0
+		}
 	case disk.Remove:
 		op.Page = r.u32()
 	case disk.Mark:

@@ -214,10 +214,13 @@ func TestGoldenVersion1(t *testing.T) {
 	}
 	v := disk.Version{Page: 9, Epoch: 1, Stamp: model.Stamp{Generation: 2, Number: 8}, Mask: 0x8001}
 	v.Sums[0], v.Sums[15] = 7, 8
+	lost := *cp
+	lost.Lost = 0x8000
 	frames := map[string][]byte{
 		"hello":    hello{low: 1, high: 1, instance: 0x0102030405060708}.encode(),
 		"apply":    FrameBytes(uint8(kindApply), 0, 1, 0x99, appendOp(nil, op), make([]byte, 8192))[:headerSize+200],
 		"copy":     FrameBytes(uint8(kindApply), 0, 2, 0x99, appendOp(nil, cp), nil),
+		"lost":     FrameBytes(uint8(kindApply), 0, 2, 0x99, appendOp(nil, &lost), nil),
 		"prepare":  FrameBytes(uint8(kindPrepare), 0, 3, 0x99, appendPrepare(nil, disk.Prepare{Volume: 1, Generation: 4, Last: 78}), nil),
 		"read":     FrameBytes(uint8(kindRead), 0, 4, 0x99, appendRead(nil, disk.Read{Volume: 1, Generation: 4, Column: 5, Block: 16, Count: 3, Epoch: 2}), nil),
 		"list":     FrameBytes(uint8(kindList), 0, 5, 0x99, appendList(nil, disk.List{Volume: 1, Generation: 4, Column: 5, From: 1, To: 2, Max: 3}), nil),
@@ -228,6 +231,15 @@ func TestGoldenVersion1(t *testing.T) {
 		"listing":  encodeListing(disk.Listing{Versions: []disk.Version{v}, Next: 10, Done: true}),
 		"corrupt":  FrameBytes(uint8(kindRead|answerBit), uint8(statusBlocks), 4, 0x99, appendError(nil, statusBlocks, &disk.CorruptError{Volume: 1, Column: 5, Blocks: []layout.Block{16}}), nil),
 		"refused":  FrameBytes(uint8(kindApply|answerBit), uint8(statusFenced), 1, 0x99, appendError(nil, statusFenced, model.Errorf(model.Fenced, "newer")), nil),
+	}
+	var back disk.Op
+	if err := decodeOp(appendOp(nil, &lost), 8192, &back); err != nil || back.Kind != disk.Copy || back.Lost != 0x8000 {
+		t.Errorf("a copy with lost blocks: %+v, %v", back, err)
+	}
+	for _, bad := range []uint16{0x0002, 0xffff} { // they are blocks of the version
+		if lost.Lost = bad; decodeOp(appendOp(nil, &lost), 8192, &back) == nil {
+			t.Errorf("lost blocks %#x of %#x are taken", bad, lost.Version.Mask)
+		}
 	}
 	for name, got := range frames {
 		path := filepath.Join("testdata", "v1", name)

@@ -43,6 +43,64 @@ func (v *Volume) copyVersion(ctx context.Context, c int, want disk.Version, sour
 	return v.run(ctx, j)
 }
 
+// copyLost makes a version the same on a joining member of which active ones have
+// damaged blocks, so that a column with lost blocks can be whole again, and written.
+// The invariant: a block is copied as lost only if every active member has said that
+// it is damaged there; one that does not answer may have it whole. The page is locked.
+func (v *Volume) copyLost(ctx context.Context, c int, want disk.Version, sources []*row, target *row) error {
+	j := v.newJob()
+	buf := iobuf.Get(int(model.PageSize))
+	j.data = buf
+	var lost uint16
+	for i := range want.Sums {
+		block := buf.Bytes[i*blockSize : (i+1)*blockSize]
+		clear(block)
+		if want.Mask>>i&1 == 0 {
+			continue
+		}
+		switch err := v.readBlock(ctx, c, want, i, sources, block); model.CodeOf(err) { //nolint:exhaustive // the rest is the caller's
+		case "":
+		case model.Corrupt:
+			clear(block)
+			lost |= 1 << i
+		default:
+			j.drop()
+			return err
+		}
+	}
+	v.log.Error("lost blocks copied as lost", "volume", v.id, "column", c, "page", want.Page, "blocks", popcount(lost), "disk", target.id)
+	j.sums = compact(buf.Bytes, &want, j.sums)
+	j.parts = append(j.parts, part{
+		kind: disk.Copy, column: c, page: want.Page, version: want, lost: lost, only: target,
+	})
+	return v.run(ctx, j)
+}
+
+// readBlock reads one block of a version from the first source that has it whole. It
+// is model.Corrupt if all of them have it damaged.
+func (v *Volume) readBlock(ctx context.Context, c int, want disk.Version, i int, sources []*row, block []byte) error {
+	ctx, cancel := context.WithTimeout(ctx, v.cfg.Timeout)
+	defer cancel()
+	failed := error(model.Errorf(model.Unavailable, "page %d of column %d has no source", want.Page, c))
+	for at, from := range sources {
+		var got [1]uint32
+		err := v.judge(v.diskOf(from).Read(ctx, disk.Read{
+			Volume: v.id, Generation: v.gen, Column: uint32(c),
+			Block: layout.FirstBlock(want.Page) + layout.Block(i), Count: 1, Epoch: want.Epoch,
+		}, block, got[:]))
+		switch {
+		case err == nil && sumOf(block) == want.Sums[i]:
+			return nil
+		case err == nil:
+			err = model.Errorf(model.Corrupt, "block %d of page %d is another on disk %s", i, want.Page, from.id)
+		}
+		if at == 0 || model.CodeOf(err) != model.Corrupt {
+			failed = err
+		}
+	}
+	return failed
+}
+
 // removeVersion takes a version away from one disk.
 func (v *Volume) removeVersion(ctx context.Context, c int, page uint32, e model.Epoch, from *row) error {
 	j := v.newJob()

@@ -358,6 +358,9 @@ func (v *Volume) equalise(ctx context.Context, f *fill, page uint32) (copied mod
 			err = v.removeVersion(ctx, f.column, page, e, target)
 		default:
 			err = v.copyVersion(ctx, f.column, from, rows, []*row{target})
+			if model.CodeOf(err) == model.Corrupt {
+				err = v.copyLost(ctx, f.column, from, rows, target)
+			}
 			copied += model.Bytes(popcount(from.Mask)) * model.BlockSize
 		}
 		if err != nil {

@@ -22,7 +22,8 @@ type part struct {
 	at      int // the first of its blocks in the job's data, and of its sums
 	page    uint32
 	version disk.Version
-	only    *row // the one row it goes to; nil: all active and joining members
+	lost    uint16 // blocks of the version that nobody has
+	only    *row   // the one row it goes to; nil: all active and joining members
 }
 
 // A job is a request under way: some parts, their groups, and who waits. It is
@@ -87,7 +88,7 @@ func (v *Volume) newMessage(g *group, p *part) *message {
 	j.users.Add(1)
 	m.op = disk.Op{
 		Kind: p.kind, Volume: v.id, Generation: v.gen, Column: uint32(p.column),
-		Epoch: v.rec.Epoch, Block: p.block, Count: p.count, Page: p.page, Version: p.version,
+		Epoch: v.rec.Epoch, Block: p.block, Count: p.count, Page: p.page, Version: p.version, Lost: p.lost,
 	}
 	if p.kind == disk.Copy || p.kind == disk.Remove {
 		m.op.Epoch = p.version.Epoch

@@ -166,7 +166,7 @@ func (d *memDisk) apply(op *disk.Op) error {
 		data = op.Data.Bytes[op.DataOff:][:len(op.Sums)*blockSize]
 	}
 	for i, s := range op.Sums {
-		if sumOf(data[i*blockSize:(i+1)*blockSize]) != s {
+		if op.Lost == 0 && sumOf(data[i*blockSize:(i+1)*blockSize]) != s {
 			return model.Errorf(model.Corrupt, "what was sent does not match its sum")
 		}
 	}
@@ -221,7 +221,7 @@ func (v *memVolume) change(op *disk.Op, data []byte) {
 			v.discard(op, page, stamp)
 		}
 	case disk.Copy:
-		x := &memVersion{Version: op.Version}
+		x := &memVersion{Version: op.Version, rot: op.Lost}
 		n := 0
 		for i := range 16 {
 			if op.Version.Mask>>i&1 != 0 {

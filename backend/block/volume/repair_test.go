@@ -249,3 +249,43 @@ func repairBesideWrites(t *testing.T, seed uint64, plant mistakes) string {
 	}
 	return ""
 }
+
+// A column with a lost block gets its copies back: the block is copied as lost, stays
+// an error to read, and can be written, also while the column is filled. What a member
+// that does not answer may have whole is not lost.
+func TestFillPastLostBlocks(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		t.Helper()
+		r := newRig(t, 3, 2, 16<<20, []int{0, 1})
+		v := r.open(t)
+		defer r.close(t, v)
+		data := pattern(4*65536, 0, 1)
+		write(t, v, 0, data)
+		r.disks[1].rot(0, 1, 0x0108)
+		r.pool.spare = []model.DiskID{3}
+		r.pool.setReach(2, Failed)
+		r.disks[2].crash()
+		rows := v.activeRows(0)
+		want := r.disks[1].versions(rigVolume, 0)[1]
+		err := v.readBlock(t.Context(), 0, want, 3, rows, make([]byte, 4096))
+		if len(rows) != 2 || err == nil || model.CodeOf(err) == model.Corrupt {
+			t.Errorf("a block that a silent member may have: %v", err)
+		}
+		write(t, v, 65536+8*4096, data[:4096]) // drops disk 2, begins to fill disk 3
+		eventually(t, "the column is whole", time.Minute, func() bool {
+			m, is := r.record.get().Columns[0].Member(3)
+			return is && m.State == model.Active
+		})
+		if r.disks[3].rotten() == nil {
+			t.Error("the lost block is not known as lost on the disk that joined")
+		}
+		lost, got := int64(65536+3*4096), iobuf.Aligned(4096)
+		if err := v.ReadAt(t.Context(), got, lost); model.CodeOf(err) != model.Corrupt {
+			t.Errorf("a lost block was read: %v", err)
+		}
+		wantRead(t, v, lost-4096, data[lost-4096:lost])
+		write(t, v, lost, data[lost:lost+4096])
+		wantRead(t, v, lost, data[lost:lost+4096])
+		r.wantSame(t)
+	})
+}
