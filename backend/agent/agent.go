@@ -89,6 +89,7 @@ func New(cfg Config) *Agent {
 	cfg.Wire.Handle(callYield, a.handleYield)
 	cfg.Wire.Handle(callMaintain, a.handleMaintain)
 	cfg.Wire.Handle(callCut, a.handleCut)
+	cfg.Wire.Handle(callCutAll, a.handleCutAll)
 	cfg.Wire.Handle(callParts, a.handleParts)
 	cfg.Wire.Handle(callUsage, a.handleUsage)
 	cfg.Wire.Handle(callAddDisk, a.handleAddDisk)

@@ -46,6 +46,10 @@ type Storage interface {
 	// the task that does. It is a conflict while one does already.
 	ScrubDisk(ctx context.Context, by model.Actor, d model.Disk) (schema.Task, error)
 
+	// CreateVMSnapshots cuts all volumes of a machine at one moment, all or none. Their
+	// name is valid.
+	CreateVMSnapshots(ctx context.Context, by model.Actor, id model.VMID, name string) ([]model.Snapshot, error)
+
 	// DiffSnapshots finds what was changed from one snapshot of a volume to a later
 	// one, or up to now if that is zero, in a volume of so many bytes then. It calls
 	// each with ranges in order, none of which touch, and up to where all were told.

@@ -78,6 +78,6 @@ func (p *picture) snapshot(s model.Snapshot) schema.Snapshot {
 	}
 	return schema.Snapshot{
 		ID: s.ID, Name: s.Name, Volume: s.Volume, VolumeName: name,
-		Epoch: s.Epoch, Size: s.Size, Created: s.Created,
+		Epoch: s.Epoch, Size: s.Size, Created: s.Created, Group: s.Group,
 	}
 }

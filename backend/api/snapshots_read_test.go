@@ -93,3 +93,36 @@ func TestExportSnapshot(t *testing.T) {
 		t.Errorf("ExportSnapshot = %v, ready %v", err, ready)
 	}
 }
+
+// The volumes of a machine are cut together or not at all, and say that they were.
+func TestVMSnapshots(t *testing.T) {
+	r := reading(t)
+	ctx, c := t.Context(), r.As(t, model.Admin)
+	disks := []schema.DiskFrom{{Volume: "data"}, {Volume: "more"}}
+	if _, err := c.CreateVM(ctx, schema.VMSpec{Name: "web", CPUs: 1, Memory: 1 << 30, Disks: disks}); err != nil {
+		t.Fatal(err)
+	}
+	made, err := c.CreateVMSnapshots(ctx, "web", schema.SnapshotSpec{Name: "both"})
+	if err != nil || len(made.Items) != 2 || made.Items[0].VolumeName != "data" || made.Items[1].VolumeName != "more" {
+		t.Fatalf("CreateVMSnapshots = %+v, %v", made, err)
+	}
+	for _, s := range made.Items {
+		if s.Name != "both" || s.Group != made.Items[0].ID || s.Created != made.Items[0].Created {
+			t.Errorf("the snapshots are %+v", made.Items)
+		}
+	}
+	if s, err := c.Snapshot(ctx, "data@monday"); err != nil || s.Group != 0 {
+		t.Errorf("one that was cut alone is %+v, %v", s, err)
+	}
+	_, err = c.CreateVMSnapshots(ctx, "web", schema.SnapshotSpec{Name: "tuesday"}) // which data has
+	apitest.CodeIs(t, "a name that one volume has", err, model.Conflict)
+	if l, err := c.Snapshots(ctx, "more"); err != nil || len(l.Items) != 2 {
+		t.Errorf("after that the other volume has %+v, %v", l.Items, err)
+	}
+	_, err = c.CreateVMSnapshots(ctx, "none", schema.SnapshotSpec{Name: "x"})
+	apitest.CodeIs(t, "no such vm", err, model.NotFound)
+	_, err = c.CreateVMSnapshots(ctx, "web", schema.SnapshotSpec{Name: "a@b"})
+	apitest.CodeIs(t, "a name with an @", err, model.Invalid)
+	_, err = r.As(t, model.Operator).CreateVMSnapshots(ctx, "web", schema.SnapshotSpec{Name: "x"})
+	apitest.CodeIs(t, "an operator", err, model.Denied)
+}

@@ -15,6 +15,11 @@ func (c *Client) CreateSnapshot(ctx context.Context, volume string, spec schema.
 	return post[schema.Snapshot](ctx, c, at("volumes", volume, "snapshots"), spec)
 }
 
+// CreateVMSnapshots cuts all volumes of a machine at one moment.
+func (c *Client) CreateVMSnapshots(ctx context.Context, vm string, spec schema.SnapshotSpec) (schema.List[schema.Snapshot], error) {
+	return post[schema.List[schema.Snapshot]](ctx, c, at("vms", vm, "snapshots"), spec)
+}
+
 // Snapshots lists the snapshots of a volume, or of all where none is given.
 func (c *Client) Snapshots(ctx context.Context, volume string) (schema.List[schema.Snapshot], error) {
 	path := "/snapshots"

@@ -11,6 +11,10 @@ type Snapshot struct {
 	Epoch   Epoch      `json:"epoch"`      // the last one that is in it
 	Size    Bytes      `json:"size_bytes"` // of the volume at that moment
 	Created time.Time  `json:"created"`
+
+	// Group is the first of the snapshots that were cut with this one at one moment, of
+	// other volumes; zero: it was cut alone.
+	Group SnapshotID `json:"group,omitzero"`
 }
 
 // A Cut is what cutting snapshots came to: the records of the volumes as they are,

@@ -115,6 +115,11 @@ func (s service) Export(ctx context.Context, _ model.Actor, e api.Export, ready 
 	return s.n.agent.Export(ctx, front, e.Volume, e.Path, begun)
 }
 
+// CreateVMSnapshots has the holder of a machine's volumes cut all of them.
+func (s service) CreateVMSnapshots(ctx context.Context, by model.Actor, id model.VMID, name string) ([]model.Snapshot, error) {
+	return s.n.agent.SnapshotVM(ctx, by, id, name)
+}
+
 // DiffSnapshots has the volume's holder list what was changed.
 func (s service) DiffSnapshots(ctx context.Context, from, to model.Snapshot, size model.Bytes,
 	each func(done model.Bytes, ranges []schema.ByteRange) error,

@@ -201,6 +201,25 @@ func (s *Service) scrub(kind, object string, size model.Bytes) schema.Task {
 	return task
 }
 
+func (s *Service) CreateVMSnapshots(ctx context.Context, by model.Actor, id model.VMID, name string) ([]model.Snapshot, error) {
+	vm, err := s.record.Local().VM(id)
+	if err != nil {
+		return nil, err
+	}
+	c := command.SnapshotCreate{Name: name}
+	for _, d := range vm.Disks {
+		v, err := s.record.Local().Volume(d.Volume)
+		if err != nil {
+			return nil, err
+		}
+		c.Cuts = append(c.Cuts, command.SnapshotCut{
+			ID: model.NewID[model.SnapshotID](), Volume: v.ID, Holder: v.Holder, Generation: v.Generation, Revision: v.Revision,
+		})
+	}
+	cut, err := as[model.Cut](s.record.Apply(ctx, by, c))
+	return cut.Snapshots, err
+}
+
 // DiffSnapshots says that the second and third page were changed, and the rest of a
 // volume of whole pages was not.
 func (s *Service) DiffSnapshots(_ context.Context, _, _ model.Snapshot, size model.Bytes,

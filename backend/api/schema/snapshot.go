@@ -15,6 +15,7 @@ type Snapshot struct {
 	Epoch      model.Epoch      `json:"epoch"`
 	Size       model.Bytes      `json:"size_bytes" doc:"of the volume when it was cut"`
 	Created    time.Time        `json:"created"`
+	Group      model.SnapshotID `json:"group,omitzero" doc:"the same for all that were cut at one moment"`
 }
 
 // A SnapshotSpec asks for a snapshot.

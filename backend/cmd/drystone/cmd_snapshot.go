@@ -35,7 +35,7 @@ func newSnapshot(a *app) *cobra.Command {
 				if err != nil {
 					return err
 				}
-				return list(a, snaps, "There are no snapshots.", "VOLUME NAME ID SIZE CREATED", snapshotRow)
+				return list(a, snaps, "There are no snapshots.", snapshotHeader, snapshotRow)
 			})
 		},
 	}
@@ -51,6 +51,7 @@ func newSnapshot(a *app) *cobra.Command {
 					fields(w,
 						"Name", s.Name, "ID", s.ID.String(), "Volume", s.VolumeName, "Size", size(s.Size),
 						"Epoch", strconv.FormatUint(uint64(s.Epoch), 10), "Created", s.Created.Format(time.RFC3339),
+						"Group", groupOf(s),
 					)
 				})
 			})
@@ -59,6 +60,16 @@ func newSnapshot(a *app) *cobra.Command {
 	return group("snapshot", "Volumes as they were", create, all, one, newSnapshotExport(a), newSnapshotDiff(a))
 }
 
+const snapshotHeader = "VOLUME NAME ID SIZE CREATED GROUP"
+
 func snapshotRow(s schema.Snapshot) []string {
-	return []string{s.VolumeName, s.Name, s.ID.String(), size(s.Size), s.Created.Format(time.RFC3339)}
+	return []string{s.VolumeName, s.Name, s.ID.String(), size(s.Size), s.Created.Format(time.RFC3339), groupOf(s)}
+}
+
+// groupOf is what the snapshots that were cut at one moment have in common.
+func groupOf(s schema.Snapshot) string {
+	if s.Group == 0 {
+		return ""
+	}
+	return s.Group.String()
 }

@@ -90,7 +90,7 @@ func newVM(a *app) *cobra.Command {
 		newVMPower(a, schema.PowerStop, "Stop a machine at once, as if unplugged"),
 		newVMPower(a, schema.PowerShutdown, "Ask a machine's guest to shut down"),
 		newVMPower(a, schema.PowerReset, "Reset a machine"),
-		newVMDelete(a), newVMConsole(a))
+		newVMDelete(a), newVMSnapshot(a), newVMConsole(a))
 }
 
 // vmFlags are the flags of vm create.

@@ -48,6 +48,7 @@ var printed = map[string]string{
 
 	"image list":  "ListVolume",
 	"vm create":   "VM",
+	"vm snapshot": "ListSnapshot",
 	"vm list":     "ListVM",
 	"vm show":     "VM",
 	"vm start":    "VM",
@@ -193,6 +194,7 @@ func TestOutputsFitSchema(t *testing.T) {
 		{"image", "list"},
 		{"vm", "create", "web", "--disk", "1G"},
 		{"vm", "list"},
+		{"vm", "snapshot", "web", "tuesday"},
 		{"vm", "start", "web"},
 		{"vm", "show", "web"},
 		{"vm", "reset", "web"},

@@ -34,6 +34,9 @@ func (x *tx) snapshotCreate(c command.SnapshotCreate) (any, error) {
 		s := model.Snapshot{
 			ID: cut.ID, Name: c.Name, Volume: v.ID, Epoch: v.Epoch, Size: v.Size, Created: x.at,
 		}
+		if len(c.Cuts) > 1 {
+			s.Group = c.Cuts[0].ID
+		}
 		v.Epoch++
 		v.Revision++
 		must.That(v.Epoch > s.Epoch, "the epoch of %s went from %d to %d", v.ID, s.Epoch, v.Epoch)

@@ -36,8 +36,8 @@ func TestSnapshotCreate(t *testing.T) {
 	want := model.Cut{
 		Volumes: []model.Volume{r.volume(1), r.volume(2)},
 		Snapshots: []model.Snapshot{
-			{ID: 7, Name: "a", Volume: 1, Epoch: 1, Size: 1 << 30, Created: noon},
-			{ID: 8, Name: "a", Volume: 2, Epoch: 1, Size: 1 << 30, Created: noon},
+			{ID: 7, Name: "a", Volume: 1, Epoch: 1, Size: 1 << 30, Created: noon, Group: 7},
+			{ID: 8, Name: "a", Volume: 2, Epoch: 1, Size: 1 << 30, Created: noon, Group: 7},
 		},
 	}
 	if diff := cmp.Diff(want, first); diff != "" {
@@ -60,6 +60,9 @@ func TestSnapshotCreate(t *testing.T) {
 		{"another's identifier", of("b", cut(8, 1, 1, v.Generation, v.Revision)), model.Conflict},
 	})
 	r.ok(of("b", cut(9, 1, 1, v.Generation, v.Revision)))
+	if s, err := r.store.View().Snapshot(9); err != nil || s.Group != 0 {
+		t.Errorf("one that was cut alone is %+v, %v", s, err)
+	}
 	other := small(t)
 	if err := other.store.Restore(t.Context(), bytes.NewReader(encode(t, r.store))); err != nil {
 		t.Fatal(err)

@@ -689,6 +689,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/vms/{ref}/snapshots": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Keep all volumes of a machine as they are now
+         * @description Needs to be allowed to create a snapshot.
+         */
+        post: operations["create-vm-snapshots"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/vms/{ref}/start": {
         parameters: {
             query?: never;
@@ -1235,6 +1255,8 @@ export interface components {
             created: string;
             /** Format: int32 */
             epoch: number;
+            /** @description the same for all that were cut at one moment */
+            group?: string;
             id: string;
             /** @description unique among the snapshots of its volume */
             name: string;
@@ -2657,6 +2679,41 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["VM"];
+                };
+            };
+            /** @description The request was refused or failed. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "create-vm-snapshots": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                ref: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["SnapshotSpec"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ListSnapshot"];
                 };
             };
             /** @description The request was refused or failed. */

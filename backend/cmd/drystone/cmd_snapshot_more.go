@@ -13,6 +13,24 @@ import (
 	"drystone.example/drystone/backend/model"
 )
 
+func newVMSnapshot(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use: "snapshot VM NAME", Short: "Keep all disks of a machine as they are at one moment, also while it runs",
+		Long: "Makes a snapshot of each disk of a machine, all of the same moment and with the same name, or of none.\n" +
+			"`drystone snapshot list` shows which belong together.",
+		Args: cobra.ExactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.with(cmd, func(c *client.Client) error {
+				snaps, err := c.CreateVMSnapshots(cmd.Context(), args[0], schema.SnapshotSpec{Name: args[1]})
+				if err != nil {
+					return err
+				}
+				return list(a, snaps, "There are no disks.", snapshotHeader, snapshotRow)
+			})
+		},
+	}
+}
+
 func newSnapshotExport(a *app) *cobra.Command {
 	var node, nbd string
 	c := &cobra.Command{
