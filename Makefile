@@ -91,6 +91,7 @@ nightly: build ## the long runs: 500 seeds, large bounds, every fault of the net
 	go test -count=1 -v -timeout 2h ./tests/model -model.large -model.walks=100000
 	go test -count=1 -timeout 1h -run TestEveryShortHistory ./backend/block/disk -disk.exhaustive
 	go test -count=1 -timeout 3h ./backend/block/volume -sim.seeds=500
+	go test -count=1 -timeout 3h ./backend/sim -sim.seeds=500
 	go test -count=1 -v -timeout 20m -run 'TestNetwork$$' ./tests/cluster -network.all
 	go run ./tests/bugs
 	go test -count=1 -v -timeout 1h -run 'TestPower$$' ./tests/cluster -power.rounds=60 -power.seed=$$(date +%j)

@@ -17,7 +17,7 @@ step() {
 
 step "frontend units" npm --prefix frontend test
 step "model" go test -count=1 ./tests/model
-step "packages" go test -tags webkit2_41 ./backend/... ./desktop/... ./tests/guest/... ./tests/bugs
+step "packages" go test -timeout 30m -tags webkit2_41 ./backend/... ./desktop/... ./tests/guest/... ./tests/bugs
 if ((EUID != 0)); then
 	echo "tests/run: the clusters need root" >&2
 	exit 1

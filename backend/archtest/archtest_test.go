@@ -68,12 +68,14 @@ var allowed = map[string]string{
 	"cmd/drystoned": "node guard model",
 	"cmd/drystone":  "node dev client api/schema virt pki model must",
 	"archtest":      "",
+	"sim":           "",
 }
 
 // testsAlso names what the tests of a package may import beyond its line.
 var testsAlso = map[string]string{
 	"api":          "client pki",
 	"cmd/drystone": "api",
+	"sim":          "agent block/volume block/server block/disk meta meta/command wire iobuf model",
 }
 
 // owners names the packages that may import an outside dependency.

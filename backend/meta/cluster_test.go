@@ -73,10 +73,14 @@ func bubble(t *testing.T, n int, test func(c *cluster)) {
 		for _, n := range c.nodes[1:] {
 			c.join(n)
 		}
-		test(c)
-		for _, n := range c.nodes {
-			n.stop()
+		stop := func() {
+			for _, n := range c.nodes {
+				n.stop()
+			}
 		}
+		t.Cleanup(stop) // where the test has failed
+		test(c)
+		stop()
 	})
 }
 

@@ -89,7 +89,7 @@ func histories(n int) (out [][]string) {
 // forgotten, and what is uncertain is listed.
 //
 // The power is cut in the last operation only: the others are the last ones of shorter
-// histories.
+// histories. Of those of three, a fifth is tried unless all are asked for.
 func TestEveryShortHistory(t *testing.T) {
 	begun, subsets := []string{""}, []int{0, 100, 50}
 	if *exhaustive {
@@ -98,7 +98,10 @@ func TestEveryShortHistory(t *testing.T) {
 	}
 	cuts, n := 0, 0
 	for _, before := range begun {
-		for _, words := range histories(3) {
+		for i, words := range histories(3) {
+			if len(words) == 3 && i%5 != 0 && !*exhaustive && *oneHistory == "" {
+				continue
+			}
 			words = append(strings.Fields(before), words...)
 			if *oneHistory != "" && strings.Join(words, " ") != *oneHistory {
 				continue

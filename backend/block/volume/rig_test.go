@@ -351,7 +351,7 @@ func eventually(t *testing.T, what string, within time.Duration, ok func() bool)
 func bubble(t *testing.T, f func(t *testing.T)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
+		t.Cleanup(func() { time.Sleep(time.Minute) }) // the disks fall asleep, also where f has failed
 		f(t)
-		time.Sleep(time.Minute) // the disks fall asleep
 	})
 }

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"drystone.example/drystone/backend/block/disk"
+	"drystone.example/drystone/backend/block/volume/volumetest"
 	"drystone.example/drystone/backend/iobuf"
 	"drystone.example/drystone/backend/model"
 )
@@ -42,7 +43,7 @@ type simWorld struct {
 	t       *testing.T
 	seed    uint64
 	raft    *simRaft
-	hist    history
+	hist    volumetest.History
 	began   time.Time
 	plant   mistakes
 	profile simProfile
@@ -259,7 +260,7 @@ func (w *simWorld) supervise() {
 			continue
 		}
 		w.logf("generation %d serves", rec.Generation)
-		w.hist.served(uint64(rec.Generation), w.now())
+		w.hist.Served(uint64(rec.Generation), w.now())
 		w.hmu.Lock()
 		h.vol = v
 		w.hmu.Unlock()
@@ -382,9 +383,9 @@ func (w *simWorld) discard(ctx context.Context, v *Volume, client int, blocks []
 
 func (w *simWorld) wrote(v *Volume, client int, blocks []int64, value uint64, call time.Duration, err error) {
 	for _, b := range blocks {
-		w.hist.add(event{
-			client: client, block: int(b), write: true, value: value,
-			unknown: err != nil, reign: uint64(v.gen), call: call, ret: w.now(),
+		w.hist.Add(volumetest.Event{
+			Client: client, Block: int(b), Write: true, Value: value,
+			Unknown: err != nil, Reign: uint64(v.gen), Call: call, Ret: w.now(),
 		})
 	}
 }
@@ -404,7 +405,7 @@ func (w *simWorld) read(ctx context.Context, v *Volume, client int, blocks []int
 		if !whole {
 			w.complain(fmt.Sprintf("block %d is a mixture", b))
 		}
-		w.hist.add(event{client: client, block: int(b), value: value, reign: uint64(v.gen), call: call, ret: ret})
+		w.hist.Add(volumetest.Event{Client: client, Block: int(b), Value: value, Reign: uint64(v.gen), Call: call, Ret: ret})
 	}
 }
 
@@ -491,7 +492,7 @@ func (w *simWorld) verdict(healed bool) string {
 	if what := w.sameEverywhere(); what != "" {
 		return what
 	}
-	if what := w.hist.check(); what != "" {
+	if what := w.hist.Check(); what != "" {
 		return what
 	}
 	if !healed {

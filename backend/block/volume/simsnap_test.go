@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"drystone.example/drystone/backend/block/volume/volumetest"
 	"drystone.example/drystone/backend/iobuf"
 	"drystone.example/drystone/backend/model"
 )
@@ -130,7 +131,7 @@ func (w *simWorld) readFrom(ctx context.Context, v *Volume, s simSnapshot, block
 		w.hmu.Unlock()
 		switch {
 		case !again:
-			w.hist.add(event{client: w.profile.clients, block: int(b), value: value, call: s.call, ret: s.at})
+			w.hist.Add(volumetest.Event{Client: w.profile.clients, Block: int(b), Value: value, Call: s.call, Ret: s.at})
 		case was != value:
 			w.complain(fmt.Sprintf("block %d of snapshot %d was %d and is %d", b, s.ID, was, value))
 		}
