@@ -6,6 +6,7 @@ package endurance
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -35,6 +36,9 @@ type run struct {
 
 	loud time.Time // of the last line
 
+	kept []string // snapshots of the volume that lives
+	sums map[string][sha256.Size]byte
+
 	mu   sync.Mutex // guards done
 	done map[string]int
 }
@@ -47,6 +51,7 @@ var steps = []struct {
 }{
 	{"kill", (*run).kill},
 	{"snapshot", (*run).snapshot},
+	{"read of a snapshot", (*run).reread},
 	{"scrub", (*run).scrub},
 }
 
@@ -55,8 +60,8 @@ var steps = []struct {
 const stepsOfLife = 12
 
 // fio writes and verifies a volume, again and again, while nodes die and come back,
-// snapshots are made and disks are scrubbed; then another volume. There is no error,
-// each time all copies are whole again, and what was deleted takes no space.
+// snapshots are made and read again, and disks are scrubbed; then another volume. There
+// is no error, each time all copies are whole again, and what was deleted takes no space.
 func TestEndurance(t *testing.T) {
 	t.Logf("seed %d", *seed)
 	r := &run{
@@ -76,6 +81,7 @@ func TestEndurance(t *testing.T) {
 func (r *run) live(life int) {
 	r.t.Helper()
 	volume := fmt.Sprintf("endures%d", life)
+	r.kept, r.sums = nil, map[string][sha256.Size]byte{}
 	r.Must(r.t, "volume", "create", volume, "512M")
 	e := r.Export(r.t, "nbd", volume, r.Nodes[life%len(r.Nodes)].Name)
 	stop, ended := make(chan struct{}), make(chan error, 1)
@@ -124,9 +130,37 @@ func (r *run) index(node string) int {
 	return 0
 }
 
-// snapshot keeps the volume as it is now.
+// snapshot keeps the volume as it is now, and reads it.
 func (r *run) snapshot(volume string, number int) {
-	r.Must(r.t, "snapshot", "create", volume, fmt.Sprintf("s%d", number))
+	name := fmt.Sprintf("s%d", number)
+	r.Must(r.t, "snapshot", "create", volume, name)
+	ref := volume + "@" + name
+	r.sums[ref] = r.sum(ref)
+	r.kept = append(r.kept, ref)
+}
+
+// reread reads a snapshot again: it is what it was, whatever happened since.
+func (r *run) reread(string, int) {
+	if len(r.kept) == 0 {
+		return
+	}
+	ref := r.kept[r.rng.IntN(len(r.kept))]
+	if r.sum(ref) != r.sums[ref] {
+		r.t.Errorf("snapshot %s is not what it was", ref)
+	}
+}
+
+// sum reads all of a snapshot through one of the nodes.
+func (r *run) sum(ref string) (out [sha256.Size]byte) {
+	e := r.ExportSnapshot(r.t, ref, r.Nodes[r.rng.IntN(len(r.Nodes))].Name)
+	defer e.Stop()
+	h := sha256.New()
+	cmd := exec.Command("nbdcopy", e.URI, "-")
+	cmd.Stdout, cmd.Stderr = h, r.t.Output()
+	if err := cmd.Run(); err != nil {
+		r.t.Fatalf("read %s: %v", ref, err)
+	}
+	return [sha256.Size]byte(h.Sum(nil))
 }
 
 // scrub reads all of one disk.
