@@ -74,6 +74,11 @@ bugs: ## plant mistakes in the code, one at a time: each must be caught by its t
 conformance: deps build-nodes ## what tools of others find of a volume, at length (root)
 	go test -count=1 -v -timeout 1h ./tests/conformance -conformance.long
 
+MINUTES ?= 30
+.PHONY: endurance
+endurance: deps build-nodes ## load that is verified, with snapshots, scrubs and dying nodes, for MINUTES (30; root)
+	go test -count=1 -v -timeout 0 ./tests/endurance -endurance.minutes=$(MINUTES)
+
 .PHONY: bench
 bench: build-nodes ## the speed table, beside qemu-nbd on a raw file in the same run
 	go run ./tests/bench

@@ -86,7 +86,19 @@ func (f Files) Put(digest string, body io.Reader) (size model.Bytes, err error) 
 	if err := os.Rename(tmp.Name(), filepath.Join(f.dir, digest)); err != nil {
 		return 0, fmt.Errorf("keep file: %w", err)
 	}
+	if err := f.sync(); err != nil {
+		return 0, fmt.Errorf("keep file: %w", err)
+	}
 	return model.Bytes(n), nil
+}
+
+// sync makes the names of the files durable.
+func (f Files) sync() error {
+	dir, err := os.Open(f.dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
 }
 
 func ignoreClosed(err error) error {

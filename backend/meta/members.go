@@ -225,13 +225,31 @@ func (p *peers) save() error {
 	if err != nil {
 		return fmt.Errorf("encode the peers: %w", err)
 	}
-	if err := p.dir.WriteFile(peersFile+".new", text, 0o600); err != nil {
-		return fmt.Errorf("write the peers: %w", err)
-	}
-	if err := p.dir.Rename(peersFile+".new", peersFile); err != nil {
+	if err := p.write(text); err != nil {
 		return fmt.Errorf("write the peers: %w", err)
 	}
 	return nil
+}
+
+// write replaces the file in one durable step: after a loss of power to all nodes
+// none of them would find another without it.
+func (p *peers) write(text []byte) error {
+	f, err := p.dir.OpenFile(peersFile+".new", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(text)
+	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	if err := p.dir.Rename(peersFile+".new", peersFile); err != nil {
+		return err
+	}
+	dir, err := p.dir.Open(".")
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
 }
 
 // rememberPeers writes the members' addresses down whenever they change.

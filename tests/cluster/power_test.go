@@ -1,10 +1,14 @@
 package cluster
 
 import (
+	crand "crypto/rand"
+	"crypto/sha256"
 	"flag"
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -73,6 +77,44 @@ func (l *powerLab) failPower(k powerfs.Keep) {
 	l.awaitUp()
 }
 
+// bootFile uploads a file that a machine boots from, and returns its name on a node.
+func (l *powerLab) bootFile() string {
+	l.t.Helper()
+	text := []byte(crand.Text())
+	path := filepath.Join(l.t.TempDir(), "kernel")
+	if err := os.WriteFile(path, text, 0o600); err != nil {
+		l.t.Fatal(err)
+	}
+	l.must("vm", "create", "boots", "--kernel", path, "--memory", "64M")
+	return fmt.Sprintf("%x", sha256.Sum256(text))
+}
+
+// hasFile fails the test unless some node has a boot file.
+func (l *powerLab) hasFile(name string) {
+	l.t.Helper()
+	for _, n := range l.Nodes {
+		if _, err := os.Stat(filepath.Join(n.Dir, "files", name)); err == nil {
+			return
+		}
+	}
+	l.t.Errorf("no node has file %s any more", name)
+}
+
+// remembers fails the test if a node did not know the others' addresses, without
+// which none would find another.
+func (l *powerLab) remembers() {
+	l.t.Helper()
+	for _, n := range l.Nodes {
+		text, err := os.ReadFile(n.Log)
+		if err != nil {
+			l.t.Fatal(err)
+		}
+		if strings.Contains(string(text), "peers file not readable") {
+			l.t.Errorf("%s could not read its file of peers", n.Name)
+		}
+	}
+}
+
 // A crowd makes volumes, one after the other, which is a change of the record each.
 type crowd struct {
 	made  []string // acknowledged
@@ -127,7 +169,9 @@ func (c *crowd) check(l *powerLab) {
 // Then the drives only say that they sync, and the same test must see what is lost.
 func TestPower(t *testing.T) {
 	l := newPowerLab(t)
+	boot := l.bootFile()
 	l.failPower(powerfs.Nothing) // what was set up is there
+	l.hasFile(boot)
 	l.must("volume", "create", "power", "256M")
 	written := newLedger(32 << 20 / block)
 	for round := range *powerRounds {
@@ -144,6 +188,7 @@ func TestPower(t *testing.T) {
 		l.equal("power", int64(len(written.sent))*block)
 	}
 
+	l.remembers()
 	const lies = powerfs.LieOfWrites | powerfs.LieOfFiles | powerfs.LieOfNames
 	l.loaded(written, "node1", *powerRounds, func() { l.failPower(powerfs.Nothing) }, lies)
 	_, err := readBack(t, l.cluster, "power", "node1", written)
