@@ -39,7 +39,11 @@ type Config struct {
 	Wire   *wire.Transport
 	Server *server.Server
 	Remote func(model.NodeID, model.DiskID) volume.Disk
-	Up     func(model.NodeID) bool // whether a node seems alive; a hint
+	Up     func(model.NodeID) bool          // whether a node seems alive; a hint
+	Away   func(model.NodeID) time.Duration // how long one that does not has seemed so; a hint
+
+	// Leading is what this node knows if it leads, set before Start.
+	Leading func() model.Leading
 
 	Hypervisor *virt.Hypervisor
 	Guard      *guard.Client
@@ -122,6 +126,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	a.work.Go(func() { a.following(a.ctx) })
 	a.work.Go(func() { a.scrubbing(a.ctx) })
 	a.work.Go(func() { a.comparing(a.ctx) })
+	a.work.Go(func() { a.missing(a.ctx) })
 	if a.guests != nil {
 		a.work.Go(func() { a.guests.renewing(a.ctx) })
 		a.work.Go(func() {
@@ -147,36 +152,45 @@ func (a *Agent) Run(ctx context.Context) error {
 }
 
 // following gives every held volume the newest record of it: another than its
-// holder may have made it larger, or may be its holder by now.
+// holder may have made it larger, wish its members to move, or be its holder by now.
 func (a *Agent) following(ctx context.Context) {
 	for {
 		view := a.cfg.Meta.Local()
+		again := time.Hour
 		for _, h := range a.holds.list() {
-			ready := a.holds.serving(h.id)
-			if ready == nil {
-				continue
-			}
-			rec, err := view.Volume(h.id)
-			if err == nil {
-				err = a.named(rec, ready.volume.Status().Generation)
-			}
-			if model.CodeOf(err) == model.Fenced {
-				ready.volume.Fence(err)
-			}
-			if err != nil {
-				continue
-			}
-			if int64(rec.Size) > ready.volume.Size() {
-				if err := ready.volume.Resize(rec); err != nil {
-					a.log.Warn("volume was not resized", "volume", h.id, "err", err)
-					continue
-				}
-				a.resized(h.id)
+			if ready := a.holds.serving(h.id); ready != nil {
+				a.follow(view, ready)
+			} else {
+				again = followAgain // it will not have seen what changed meanwhile
 			}
 		}
-		if !a.sleepUntilChange(ctx, view, state.Volumes, 0, time.Hour) {
+		if !a.sleepUntilChange(ctx, view, state.Volumes, 0, again) {
 			return
 		}
+	}
+}
+
+// followAgain is how often a volume that is being taken is looked at.
+const followAgain = time.Second
+
+func (a *Agent) follow(view *state.View, h *Hold) {
+	rec, err := view.Volume(h.id)
+	if err == nil {
+		err = a.named(rec, h.volume.Generation())
+	}
+	if model.CodeOf(err) == model.Fenced {
+		h.volume.Fence(err)
+	}
+	if err != nil {
+		return
+	}
+	before := h.volume.Size()
+	if err := h.volume.Follow(rec); err != nil {
+		a.log.Warn("volume did not follow its record", "volume", h.id, "err", err)
+		return
+	}
+	if h.volume.Size() > before {
+		a.resized(h.id)
 	}
 }
 

@@ -21,13 +21,14 @@ import (
 
 // disks are the disks of this node that are open.
 type disks struct {
-	mu   sync.Mutex // guards both; nothing blocks under it
+	mu   sync.Mutex // guards all; nothing blocks under it
 	open map[model.DiskID]*disk.Disk
 	path map[model.DiskID]string
+	file map[model.DiskID]file
 }
 
 func newDisks() disks {
-	return disks{open: map[model.DiskID]*disk.Disk{}, path: map[model.DiskID]string{}}
+	return disks{open: map[model.DiskID]*disk.Disk{}, path: map[model.DiskID]string{}, file: map[model.DiskID]file{}}
 }
 
 func (s *disks) get(id model.DiskID) (*disk.Disk, bool) {
@@ -44,9 +45,23 @@ func (s *disks) all() map[model.DiskID]*disk.Disk {
 }
 
 func (s *disks) put(d *disk.Disk, path string) {
+	f := fileAt(path)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.open[d.ID()], s.path[d.ID()] = d, path
+	s.open[d.ID()], s.path[d.ID()], s.file[d.ID()] = d, path, f
+}
+
+func (s *disks) fileOf(id model.DiskID) file {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.file[id]
+}
+
+// known lists the disks this node had open since it was started, failed ones too.
+func (s *disks) known() []model.DiskID {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Collect(maps.Keys(s.path))
 }
 
 func (s *disks) pathOf(id model.DiskID) string {
@@ -68,6 +83,7 @@ func (s *disks) forget(id model.DiskID) {
 	defer s.mu.Unlock()
 	delete(s.open, id)
 	delete(s.path, id)
+	delete(s.file, id)
 }
 
 // openDisks opens the disks the node was given. One that cannot be opened is
@@ -135,6 +151,9 @@ func (a *Agent) reporting(ctx context.Context) {
 			if rec.Node == a.cfg.Self && rec.State != model.DiskFailed {
 				a.reportDisk(rec)
 			}
+		}
+		if err := a.forgetDisks(ctx); err != nil && ctx.Err() == nil {
+			a.log.Warn("disk was not let go", "err", err)
 		}
 		if !a.sleepUntilChange(ctx, view, state.Disks, 0, time.Hour) {
 			return

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"drystone.example/drystone/backend/model"
@@ -77,15 +78,12 @@ func (a *Agent) maintain(id model.VolumeID) {
 	}
 }
 
-// NeedsWork reports whether a volume has members that are not active, or columns
-// with too few.
+// NeedsWork reports whether a volume has columns with too few active members, or
+// with members that are not active or shall leave.
 func NeedsWork(rec model.Volume) bool {
-	for _, c := range rec.Columns {
-		if c.Count(model.Active) < rec.Copies || c.Count(model.Joining)+c.Count(model.Stale) > 0 {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(rec.Columns, func(c model.Column) bool {
+		return c.Staying() < rec.Copies || c.Staying() < len(c.Members)
+	})
 }
 
 // askYield asks the holder of a volume to let it go if it holds it only for

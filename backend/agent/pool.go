@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"slices"
+	"time"
 
 	"drystone.example/drystone/backend/block/volume"
 	"drystone.example/drystone/backend/meta/command"
@@ -32,21 +33,32 @@ func (p pool) Disk(id model.DiskID) (volume.Disk, bool, error) {
 	return p.a.cfg.Remote(rec.Node, id), false, nil
 }
 
-// Reach is what gossip and the record say.
+// Reach is what gossip and the record say. A disk that its own node has not got is
+// lost at once; one whose node is away, when that has been so for longer than the
+// cluster is told to wait.
 func (p pool) Reach(id model.DiskID) volume.Reach {
-	rec, err := p.a.cfg.Meta.Local().Disk(id)
+	view := p.a.cfg.Meta.Local()
+	rec, err := view.Disk(id)
 	switch {
-	case err != nil || rec.State == model.DiskFailed:
+	case err != nil || rec.State != model.DiskOnline:
 		return volume.Failed
 	case rec.Node == p.a.cfg.Self:
 		if _, open := p.a.disks.get(id); !open {
 			return volume.Failed
 		}
 		return volume.Up
-	case !p.a.cfg.Up(rec.Node):
-		return volume.Away
+	case p.a.cfg.Up(rec.Node):
+		return volume.Up
+	case p.a.cfg.Away(rec.Node) >= p.a.patience():
+		return volume.Failed
 	}
-	return volume.Up
+	return volume.Away
+}
+
+// patience is how long a node may be away before what it had is rebuilt.
+func (a *Agent) patience() time.Duration {
+	cluster, _ := a.cfg.Meta.Local().Cluster()
+	return cluster.Settings.Patience()
 }
 
 // Substitute names a disk for a new member of a column.

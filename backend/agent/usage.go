@@ -35,6 +35,8 @@ type Usage struct {
 	Volumes    map[model.VolumeID]model.Bytes `json:"volumes"`          // see volumeBytes
 	Holds      map[model.VolumeID]HoldStatus  `json:"holds"`
 	Tasks      []Task                         `json:"tasks"`
+
+	Leading model.Leading `json:"leading,omitzero"` // of the leader
 }
 
 // A HoldStatus is how a volume is that a node holds.
@@ -87,7 +89,7 @@ func (u *usage) placementDisks(view *state.View, up func(model.NodeID) bool) []p
 	for _, d := range records {
 		out = append(out, placement.Disk{
 			ID: d.ID, Node: d.Node, Size: d.Size, Free: max(0, d.Size-used[d.ID]),
-			Up: d.State == model.DiskOnline && up(d.Node),
+			Up: d.State == model.DiskOnline && up(d.Node), Draining: d.Draining(),
 		})
 	}
 	return out
@@ -98,6 +100,19 @@ func (a *Agent) PlacementDisks(ctx context.Context) []placement.Disk {
 	a.Usage(ctx)
 	up := func(n model.NodeID) bool { return n == a.cfg.Self || a.cfg.Up(n) }
 	return a.usage.placementDisks(a.cfg.Meta.Local(), up)
+}
+
+// Situation is what moves are planned by, as this node knows it.
+func (a *Agent) Situation(ctx context.Context, view *state.View) placement.Situation {
+	up := func(n model.NodeID) bool { return n == a.cfg.Self || a.cfg.Up(n) }
+	s := placement.Situation{Volumes: view.Volumes(), Used: map[model.VolumeID]model.Bytes{}}
+	for _, u := range a.Usage(ctx) {
+		for id, n := range u.Volumes {
+			s.Used[id] += n
+		}
+	}
+	s.Disks = a.usage.placementDisks(view, up)
+	return s
 }
 
 // Usage returns what every node said last. Nodes that are up are asked again if
@@ -138,6 +153,9 @@ func (a *Agent) own(ctx context.Context) Usage {
 	}
 	if a.guests != nil {
 		out.Accel = string(a.guests.hypervisor.Accelerator())
+	}
+	if a.cfg.Leading != nil {
+		out.Leading = a.cfg.Leading()
 	}
 	for id, d := range a.disks.all() {
 		out.Disks = append(out.Disks, d.Usage())

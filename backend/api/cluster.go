@@ -66,6 +66,10 @@ func (s *Server) getCluster(ctx context.Context, _ *none) (*out[schema.Cluster],
 		ID: c.ID, Name: c.Name, Version: s.Version, Leader: p.leader, Quorum: p.quorum,
 		NodesTotal: len(p.Nodes()), VMsTotal: len(p.VMs()), VolumesTotal: len(p.Volumes()),
 		ColumnsOutOfSync: pool.ColumnsOutOfSync, Pool: pool.PoolSize,
+		Settings: settingsOf(c),
+	}
+	for _, a := range p.leading.Alarms {
+		o.Alarms = append(o.Alarms, schema.Alarm(a))
 	}
 	for _, n := range p.Nodes() {
 		r := p.reports[n.ID]
@@ -94,6 +98,26 @@ func (s *Server) getCluster(ctx context.Context, _ *none) (*out[schema.Cluster],
 		}
 	}
 	return answer(o, nil)
+}
+
+func settingsOf(c model.Cluster) schema.Settings {
+	return schema.Settings{
+		Balance: !c.Settings.BalanceOff, RebuildAfter: int64(c.Settings.Patience().Seconds()),
+	}
+}
+
+type settingsInput struct {
+	Body schema.SettingsChange
+}
+
+func (s *Server) changeCluster(ctx context.Context, in *settingsInput) (*out[schema.Settings], error) {
+	o, err := s.Record.Apply(ctx, by(ctx), command.ClusterSet{
+		Balance: in.Body.Balance, RebuildAfter: in.Body.RebuildAfter,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return answer(settingsOf(o.(model.Cluster)), nil) //nolint:errcheck,forcetypeassert // the command says what it returns
 }
 
 func (s *Server) listNodes(ctx context.Context, _ *none) (*out[schema.List[schema.Node]], error) {

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"time"
 
 	"drystone.example/drystone/backend/api/schema"
 	"drystone.example/drystone/backend/meta/state"
@@ -15,6 +16,8 @@ type picture struct {
 	reports map[model.NodeID]NodeReport
 	usage   map[model.DiskID]model.DiskUsage
 	volumes map[model.VolumeID]VolumeReport
+	leading model.Leading
+	columns map[model.DiskID]int // that each disk has a part in
 	leader  model.NodeID
 	quorum  bool
 }
@@ -47,6 +50,15 @@ func (s *Server) pictureOf(ctx context.Context, view *state.View) *picture {
 		reports: s.Service.Nodes(ctx),
 		usage:   s.Service.Disks(ctx),
 		volumes: s.Service.Volumes(ctx),
+		leading: s.Service.Leading(ctx),
+		columns: map[model.DiskID]int{},
+	}
+	for _, v := range p.Volumes() {
+		for _, c := range v.Columns {
+			for _, m := range c.Members {
+				p.columns[m.Disk]++
+			}
+		}
 	}
 	p.leader, p.quorum = s.Service.Leader()
 	return p
@@ -99,7 +111,23 @@ func (p *picture) disk(d model.Disk) schema.Disk {
 		State: p.diskState(d), Size: d.Size, Used: u.Used,
 		ChecksumErrors: u.ChecksumErrors, Repaired: u.Repaired, Damaged: u.Damaged,
 		LastScrub: u.Scrubbed, Scrub: scrub, Error: d.Error,
+		Columns: p.columns[d.ID], Drain: p.drain(d),
 	}
+}
+
+// drain says how far a disk is with leaving, or nil.
+func (p *picture) drain(d model.Disk) *schema.DiskDrain {
+	if !d.Draining() {
+		return nil
+	}
+	o := schema.DiskDrain{
+		Since: d.Drain.Since, Left: p.columns[d.ID], Blocked: p.leading.Moves.Blocked[d.ID],
+	}
+	o.Total = max(d.Drain.Columns, o.Left)
+	if done := o.Total - o.Left; done > 0 {
+		o.Seconds = int64(time.Since(o.Since).Seconds()*float64(o.Left)/float64(done)) + 1
+	}
+	return &o
 }
 
 // health is how a volume's columns are.
@@ -234,5 +262,7 @@ func (p *picture) pool() schema.Pool {
 		o.Provisioned += v.Size * model.Bytes(v.Copies)
 		o.ColumnsOutOfSync += p.health(v).outOfSync
 	}
+	m := p.leading.Moves
+	o.Moves = schema.Moves{UnderWay: m.UnderWay, Left: m.Left, Seconds: m.Seconds, Waits: m.Waits}
 	return o
 }

@@ -83,6 +83,7 @@ func routes() []route {
 		{"DELETE", "/tokens/{id}", auth.Delete, auth.Token, perSession, nothing, quick, "delete-token", "Take a join token back", reply((*Server).deleteToken)},
 
 		{"GET", "/cluster", auth.View, auth.Cluster, perSession, nothing, quick, "get-cluster", "The whole at a glance", reply((*Server).getCluster)},
+		{"PATCH", "/cluster", auth.Change, auth.Cluster, perSession, small, quick, "change-cluster", "Change settings of the cluster", reply((*Server).changeCluster)},
 		{"GET", "/nodes", auth.View, auth.Node, perSession, nothing, quick, "list-nodes", "Members", reply((*Server).listNodes)},
 		{"GET", "/nodes/{ref}", auth.View, auth.Node, perSession, nothing, quick, "get-node", "A member", reply((*Server).getNode)},
 		{"DELETE", "/nodes/{ref}", auth.Delete, auth.Node, perSession, nothing, long, "remove-node", "Take a member out for ever", reply((*Server).removeNode)},
@@ -90,6 +91,9 @@ func routes() []route {
 		{"GET", "/pool", auth.View, auth.Pool, perSession, nothing, quick, "get-pool", "All disks taken together", reply((*Server).getPool)},
 		{"GET", "/disks", auth.View, auth.Disk, perSession, nothing, quick, "list-disks", "Disks of the pool", reply((*Server).listDisks)},
 		{"POST", "/nodes/{ref}/disks", auth.Create, auth.Disk, perSession, small, long, "add-disk", "Make a disk part of the pool", reply((*Server).addDisk)},
+		{"GET", "/disks/{id}", auth.View, auth.Disk, perSession, nothing, quick, "get-disk", "A disk", reply((*Server).getDisk)},
+		{"POST", "/disks/{id}/drain", auth.Delete, auth.Disk, perSession, nothing, quick, "drain-disk", "Move what is on a disk elsewhere, and take it out of the pool then", reply((*Server).drainDisk)},
+		{"DELETE", "/disks/{id}/drain", auth.Delete, auth.Disk, perSession, nothing, quick, "keep-disk", "Let a disk stay in the pool after all", reply((*Server).keepDisk)},
 		{"POST", "/disks/{id}/scrub", auth.Change, auth.Disk, perSession, nothing, quick, "scrub-disk", "Verify all data of a disk", reply((*Server).scrubDisk)},
 
 		{"GET", "/volumes", auth.View, auth.Volume, perSession, nothing, quick, "list-volumes", "Volumes", reply((*Server).listVolumes)},

@@ -159,6 +159,9 @@ type Reports interface {
 	// can be made now.
 	Leader() (id model.NodeID, quorum bool)
 
+	// Leading is what the leader alone knows.
+	Leading(ctx context.Context) model.Leading
+
 	// Tasks is the long work of all nodes that can be reached, newest first.
 	Tasks(ctx context.Context) ([]schema.Task, error)
 

@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 
 	"drystone.example/drystone/backend/api/schema"
+	"drystone.example/drystone/backend/meta/command"
+	"drystone.example/drystone/backend/meta/state"
 	"drystone.example/drystone/backend/model"
 )
 
@@ -53,15 +55,7 @@ func (s *Server) addDisk(ctx context.Context, in *diskInput) (*out[schema.Disk],
 }
 
 func (s *Server) scrubDisk(ctx context.Context, in *byID) (*out[schema.Task], error) {
-	id, err := model.ParseID[model.DiskID](in.ID)
-	if err != nil {
-		return nil, err
-	}
-	view, err := s.Record.View(ctx)
-	if err != nil {
-		return nil, err
-	}
-	d, err := view.Disk(id)
+	_, d, err := s.diskOf(ctx, in.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -78,6 +72,50 @@ func (s *Server) scrubVolume(ctx context.Context, in *byRef) (*out[schema.Task],
 		return nil, err
 	}
 	return answer(s.Service.ScrubVolume(ctx, by(ctx), v))
+}
+
+// diskOf finds a disk in the record.
+func (s *Server) diskOf(ctx context.Context, text string) (*state.View, model.Disk, error) {
+	id, err := model.ParseID[model.DiskID](text)
+	if err != nil {
+		return nil, model.Disk{}, err
+	}
+	view, err := s.Record.View(ctx)
+	if err != nil {
+		return nil, model.Disk{}, err
+	}
+	d, err := view.Disk(id)
+	return view, d, err
+}
+
+func (s *Server) getDisk(ctx context.Context, in *byID) (*out[schema.Disk], error) {
+	view, d, err := s.diskOf(ctx, in.ID)
+	if err != nil {
+		return nil, err
+	}
+	return answer(s.pictureOf(ctx, view).disk(d), nil)
+}
+
+func (s *Server) drainDisk(ctx context.Context, in *byID) (*out[schema.Disk], error) {
+	return s.drain(ctx, in.ID, false)
+}
+
+func (s *Server) keepDisk(ctx context.Context, in *byID) (*out[schema.Disk], error) {
+	return s.drain(ctx, in.ID, true)
+}
+
+// drain lets a disk leave the pool, or not after all.
+func (s *Server) drain(ctx context.Context, text string, cancel bool) (*out[schema.Disk], error) {
+	_, d, err := s.diskOf(ctx, text)
+	if err != nil {
+		return nil, err
+	}
+	o, err := s.Record.Apply(ctx, by(ctx), command.DiskDrain{Disk: d.ID, Cancel: cancel})
+	if err != nil {
+		return nil, err
+	}
+	d = o.(model.Disk) //nolint:errcheck,forcetypeassert // the command says what it returns
+	return answer(s.pictureOf(ctx, s.Record.Local()).disk(d), nil)
 }
 
 // absolute refuses a path that could mean something else on the node than to

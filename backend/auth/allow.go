@@ -94,6 +94,9 @@ var least = map[deed]model.Role{
 	{Delete, VM}:     model.Admin,
 	{Delete, Task}:   model.Admin,
 
+	{Change, Cluster}: model.Admin,
+	{Delete, Disk}:    model.Admin,
+
 	{View, Snapshot}:   model.Viewer,
 	{Create, Snapshot}: model.Admin,
 	{Export, Snapshot}: model.Admin,

@@ -96,6 +96,26 @@ func (c *Client) AddDisk(ctx context.Context, node string, spec schema.DiskSpec)
 	return post[schema.Disk](ctx, c, at("nodes", node, "disks"), spec)
 }
 
+// Disk is one disk.
+func (c *Client) Disk(ctx context.Context, id model.DiskID) (schema.Disk, error) {
+	return get[schema.Disk](ctx, c, at("disks", id.String()))
+}
+
+// DrainDisk lets a disk leave the pool once it is empty.
+func (c *Client) DrainDisk(ctx context.Context, id model.DiskID) (schema.Disk, error) {
+	return post[schema.Disk](ctx, c, at("disks", id.String(), "drain"), nil)
+}
+
+// KeepDisk lets a disk stay in the pool after all.
+func (c *Client) KeepDisk(ctx context.Context, id model.DiskID) (out schema.Disk, err error) {
+	return out, c.call(ctx, http.MethodDelete, at("disks", id.String(), "drain"), nil, &out)
+}
+
+// ChangeCluster changes settings of the cluster.
+func (c *Client) ChangeCluster(ctx context.Context, s schema.SettingsChange) (out schema.Settings, err error) {
+	return out, c.call(ctx, http.MethodPatch, "/cluster", s, &out)
+}
+
 // ScrubDisk begins to verify all data of a disk.
 func (c *Client) ScrubDisk(ctx context.Context, id model.DiskID) (schema.Task, error) {
 	return post[schema.Task](ctx, c, at("disks", id.String(), "scrub"), nil)

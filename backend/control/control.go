@@ -17,6 +17,7 @@ import (
 	"drystone.example/drystone/backend/meta/command"
 	"drystone.example/drystone/backend/meta/state"
 	"drystone.example/drystone/backend/model"
+	"drystone.example/drystone/backend/placement"
 )
 
 // How often the loops look, beside when the record changes.
@@ -28,16 +29,20 @@ const (
 
 // Config is what Control works with. Every field must be set.
 type Config struct {
-	Self     model.NodeID
-	Meta     *meta.Record
-	Up       func(model.NodeID) bool // a hint
-	Maintain func(ctx context.Context, node model.NodeID, volume model.VolumeID) error
-	Log      *slog.Logger
+	Self model.NodeID
+	Meta *meta.Record
+	Up   func(model.NodeID) bool // a hint
+	// Situation is what moves are planned by, of the record as it is in view.
+	Situation func(ctx context.Context, view *state.View) placement.Situation
+	Maintain  func(ctx context.Context, node model.NodeID, volume model.VolumeID) error
+	Log       *slog.Logger
 }
 
 // Control runs the leader's loops on whichever node leads.
 type Control struct {
 	cfg Config
+
+	mover mover
 
 	mu   sync.Mutex // guards away
 	away map[model.NodeID]time.Time
@@ -58,8 +63,11 @@ func (c *Control) Run(ctx context.Context) error {
 		group, lead := errgroup.WithContext(lead)
 		group.Go(func() error { return c.loop(lead, membersEvery, state.Nodes, c.members) })
 		group.Go(func() error { return c.loop(lead, volumesEvery, state.Volumes, c.volumes) })
+		group.Go(func() error { return c.loop(lead, movesEvery, state.Disks, c.moves) })
 		group.Go(func() error { return c.loop(lead, pruneEvery, state.Cluster, c.prune) })
-		if err := group.Wait(); err != nil {
+		err = group.Wait()
+		c.mover.rest()
+		if err != nil {
 			return stopped(ctx, err)
 		}
 	}
@@ -153,20 +161,38 @@ func (c *Control) volumes(ctx context.Context, view *state.View) error {
 	return errors.Join(errs...)
 }
 
-// worth reports whether a holder could do something for a volume now: a member
-// that is not active, or a column with too few, whose disk is in reach.
+// worth reports whether a holder could do something for a volume now: for a member
+// that moves, that is lost, or that is not active and in reach, or a column with too
+// few. It needs an active member of each column for that.
 func (c *Control) worth(view *state.View, v model.Volume) bool {
+	work := false
 	for _, col := range v.Columns {
-		if col.Count(model.Active) < v.Copies && len(col.Members) < v.Copies+1 {
-			return true
-		}
+		work = work || col.Moving() || col.Count(model.Active) < v.Copies && len(col.Members) < v.Copies+1
+		served := false
 		for _, m := range col.Members {
-			if m.State != model.Active && c.reachable(view, m.Disk) {
-				return true
-			}
+			up := c.reachable(view, m.Disk)
+			served = served || m.State == model.Active && up
+			work = work || m.State != model.Active && up || m.State == model.Active && c.lostDisk(view, m.Disk)
+		}
+		if !served {
+			return false
 		}
 	}
-	return false
+	return work
+}
+
+// lostDisk reports whether what a disk had shall be rebuilt elsewhere: its node has
+// not got it, or has been away for longer than the cluster is told to wait.
+func (c *Control) lostDisk(view *state.View, id model.DiskID) bool {
+	d, err := view.Disk(id)
+	if err != nil || d.State != model.DiskOnline {
+		return true
+	}
+	cluster, _ := view.Cluster()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	since, away := c.away[d.Node]
+	return away && time.Since(since) >= cluster.Settings.Patience()
 }
 
 func (c *Control) reachable(view *state.View, id model.DiskID) bool {

@@ -33,7 +33,18 @@ type Disk struct {
 	Size  Bytes     `json:"size_bytes"` // of its raw area
 	Error string    `json:"error,omitempty"`
 	Added time.Time `json:"added"`
+	Drain Drain     `json:"drain,omitzero"`
 }
+
+// A Drain is the wish that a disk leaves the pool: nothing new is put on it, what is
+// on it moves elsewhere, and it is taken out when it is empty.
+type Drain struct {
+	Since   time.Time `json:"since,omitzero"` // zero: the disk stays
+	Columns int       `json:"columns"`        // how many it had a part in then
+}
+
+// Draining reports whether the disk shall leave the pool.
+func (d Disk) Draining() bool { return !d.Drain.Since.IsZero() }
 
 // A DiskUsage is what a node reports of one disk, each second.
 type DiskUsage struct {

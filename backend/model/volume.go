@@ -1,6 +1,9 @@
 package model
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // A MemberState says what a disk's part in a column may be used for.
 type MemberState string
@@ -17,6 +20,10 @@ const (
 type Member struct {
 	Disk  DiskID      `json:"disk"`
 	State MemberState `json:"state"`
+
+	// Leaving: the member shall be let go once the column has all its copies
+	// without it. Until then it is a member as any other.
+	Leaving bool `json:"leaving,omitempty"`
 
 	// Cutoff: what the disk holds at or below it is known to be right. It is
 	// zero for an active member, and for a joining one that is new.
@@ -37,6 +44,27 @@ func (c Column) Count(s MemberState) (n int) {
 		}
 	}
 	return n
+}
+
+// Staying returns how many members are active and shall remain.
+func (c Column) Staying() (n int) {
+	for _, m := range c.Members {
+		if m.State == Active && !m.Leaving {
+			n++
+		}
+	}
+	return n
+}
+
+// Moving reports whether a member shall be let go for another.
+func (c Column) Moving() bool {
+	return slices.ContainsFunc(c.Members, func(m Member) bool { return m.Leaving })
+}
+
+// Whole reports whether a column has its copies, all on members that stay, and
+// nothing else.
+func (c Column) Whole(copies int) bool {
+	return c.Staying() == copies && len(c.Members) == copies
 }
 
 // Member returns the part of a disk in the column, or false.
@@ -111,6 +139,13 @@ type MemberChange struct {
 	Disk   DiskID      `json:"disk"`
 	State  MemberState `json:"state,omitempty"` // empty: the member is let go
 	Cutoff Stamp       `json:"cutoff,omitzero"`
+}
+
+// A Move is the wish that another disk takes over a disk's part in a column.
+type Move struct {
+	Column int    `json:"column"`
+	From   DiskID `json:"from"`
+	To     DiskID `json:"to,omitzero"` // zero: the wish is taken back
 }
 
 // The bounds of a volume.

@@ -40,3 +40,16 @@ func (a *alive) state(id model.NodeID) (up bool, since time.Time) {
 	s := a.all[id]
 	return s.up, s.since
 }
+
+// awayFor is how long a node has seemed away: one never heard of, since this daemon
+// began.
+func (n *node) awayFor(id model.NodeID) time.Duration {
+	up, since := n.alive.state(id)
+	switch {
+	case up || id == n.cfg.Node:
+		return 0
+	case since.IsZero():
+		since = n.started
+	}
+	return time.Since(since)
+}

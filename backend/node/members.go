@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
+	"slices"
 	"time"
 
 	"drystone.example/drystone/backend/api/schema"
@@ -25,11 +26,38 @@ const (
 	callSeal  = "cluster.seal"  // the seal key, for a voter
 )
 
-// RemoveNode takes a node out. One that is away is taken for lost.
+// RemoveNode takes a node out. One that is away is taken for lost; one that is up is
+// refused while there is data on its disks.
 func (s service) RemoveNode(ctx context.Context, by model.Actor, id model.NodeID) error {
 	lost := !s.n.up(id) && id != s.n.cfg.Node
+	if !lost {
+		view, err := s.n.meta.View(ctx)
+		if err != nil {
+			return err
+		}
+		if full := disksInUse(view, id); len(full) > 0 {
+			return model.Errorf(model.Conflict, "the node still has data on its disks; "+
+				"move it elsewhere first, with: drystone disk remove --wait %s", full[0])
+		}
+	}
 	_, err := s.n.meta.Apply(ctx, by, command.NodeRemove{Node: id, Lost: lost})
 	return err
+}
+
+// disksInUse lists the disks of a node that a column has a member on.
+func disksInUse(view *state.View, id model.NodeID) (full []model.DiskID) {
+	for _, d := range view.Disks() {
+		used := slices.ContainsFunc(view.Volumes(), func(v model.Volume) bool {
+			return slices.ContainsFunc(v.Columns, func(c model.Column) bool {
+				_, member := c.Member(d.ID)
+				return member
+			})
+		})
+		if d.Node == id && used {
+			full = append(full, d.ID)
+		}
+	}
+	return full
 }
 
 // CreateToken draws a join token; only the digest of its secret is recorded.

@@ -67,6 +67,11 @@ func (s service) Volumes(ctx context.Context) map[model.VolumeID]api.VolumeRepor
 
 func (s service) Leader() (model.NodeID, bool) { return s.n.meta.Leader() }
 
+func (s service) Leading(ctx context.Context) model.Leading {
+	leader, _ := s.n.meta.Leader()
+	return s.n.agent.Usage(ctx)[leader].Leading
+}
+
 func (s service) Tasks(ctx context.Context) ([]schema.Task, error) {
 	var out []schema.Task
 	for _, u := range s.n.agent.Usage(ctx) {

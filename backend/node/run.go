@@ -105,7 +105,8 @@ func (n *node) build(ctx context.Context) (err error) {
 		return err
 	}
 	n.control = control.New(control.Config{
-		Self: n.cfg.Node, Meta: n.meta, Up: n.up, Maintain: n.agent.Maintain, Log: n.log,
+		Self: n.cfg.Node, Meta: n.meta, Up: n.up, Log: n.log,
+		Maintain: n.agent.Maintain, Situation: n.agent.Situation,
 	})
 	n.metrics = metrics.New(metrics.Config{
 		Cluster: n.cfg.Cluster, Self: n.cfg.Node, Source: n.agent, Peers: peers{n}, Log: n.log,
@@ -245,8 +246,9 @@ func (n *node) buildAgent(ctx context.Context) error {
 		Cluster: n.cfg.Cluster, Self: n.cfg.Node, Disks: n.cfg.Disks,
 		Devices: n.cfg.Devices, Mounts: n.dir.Disks(), Run: n.dir.Run(), Files: n.dir.Files(),
 		Scratch: n.dir.path("scratch"), State: n.dir.Run(), CPUs: cpus, Memory: memory,
-		Meta: n.meta, Wire: n.wire, Server: n.blocks, Up: n.up, Log: n.log, SaveDisks: n.saveDisks,
-		Remote: func(node model.NodeID, id model.DiskID) volume.Disk { return n.remotes.Disk(node, id) },
+		Meta: n.meta, Wire: n.wire, Server: n.blocks, Up: n.up, Away: n.awayFor, Log: n.log, SaveDisks: n.saveDisks,
+		Leading: func() model.Leading { return n.control.Leading() },
+		Remote:  func(node model.NodeID, id model.DiskID) volume.Disk { return n.remotes.Disk(node, id) },
 	}
 	if n.cfg.LibvirtURI != "" {
 		cfg.Hypervisor, err = virt.New(virt.Config{ //nolint:contextcheck // it looks at the machine once, bounded

@@ -25,7 +25,31 @@ var _ api.Service = service{}
 
 // CreateVolume deals the columns of a new volume over the pool.
 func (s service) CreateVolume(ctx context.Context, by model.Actor, spec schema.VolumeSpec) (model.Volume, error) {
+	if !spec.Force {
+		if err := s.roomForNew(ctx); err != nil {
+			return model.Volume{}, err
+		}
+	}
 	return s.createVolume(ctx, by, spec.Name, model.VolumeDisk, spec.Size, spec.Copies)
+}
+
+// roomForNew refuses what would make a pool fuller that is nearly full.
+func (s service) roomForNew(ctx context.Context) error {
+	return roomForNew(s.n.agent.PlacementDisks(ctx))
+}
+
+func roomForNew(disks []placement.Disk) error {
+	var size, free model.Bytes
+	for _, d := range disks {
+		if d.Up {
+			size, free = size+d.Size, free+d.Free
+		}
+	}
+	if used := size - free; size > 0 && float64(used) >= float64(size)*model.FullNoNew/100 {
+		return model.Errorf(model.NoSpace, "the pool is %.0f %% full, and nothing new is made above %d %%: "+
+			"add disks, delete volumes, or force it", 100*float64(used)/float64(size), model.FullNoNew)
+	}
+	return nil
 }
 
 func (s service) createVolume(ctx context.Context, by model.Actor, name string, kind model.VolumeKind,

@@ -25,6 +25,8 @@ type Disk struct {
 	Size model.Bytes
 	Free model.Bytes
 	Up   bool // online, and its node is reachable
+
+	Draining bool // nothing new is put on it
 }
 
 // Width returns how many columns a new volume has over a pool of so many disks:
@@ -42,24 +44,22 @@ func Width(disks int) int {
 // there are enough nodes, else on distinct disks. It fails with model.NoSpace
 // where there are fewer disks than copies.
 func Columns(volume model.VolumeID, copies int, disks []Disk) ([]model.Column, error) {
-	up := slices.DeleteFunc(slices.Clone(disks), func(d Disk) bool { return !d.Up || d.Size <= 0 })
+	up := slices.DeleteFunc(slices.Clone(disks), func(d Disk) bool { return !d.Up || d.Size <= 0 || d.Draining })
 	if len(up) < copies {
 		return nil, model.Errorf(model.NoSpace,
 			"%d copies need %d disks that are online; there are %d", copies, copies, len(up))
 	}
 	apart := nodes(up) >= copies
-	var total float64
-	for _, d := range up {
-		total += float64(d.Size)
-	}
+	count := Width(len(up))
+	share := shares(count, copies, up)
 	dealt := make(map[model.DiskID]float64, len(up))
-	columns := make([]model.Column, Width(len(up)))
+	columns := make([]model.Column, count)
 	for c := range columns {
 		// A disk's need is how far it is behind its share after this column.
-		due := float64((c+1)*copies) / total
+		due := float64(c+1) / float64(count)
 		order := slices.Clone(up)
 		slices.SortFunc(order, func(a, b Disk) int {
-			needA, needB := due*float64(a.Size)-dealt[a.ID], due*float64(b.Size)-dealt[b.ID]
+			needA, needB := due*share[a.ID]-dealt[a.ID], due*share[b.ID]-dealt[b.ID]
 			return cmp.Or(cmp.Compare(needB, needA), cmp.Compare(mix(volume, c, a.ID), mix(volume, c, b.ID)))
 		})
 		members := pick(order, copies, apart)
@@ -92,7 +92,8 @@ func pick(order []Disk, copies int, apart bool) []model.Member {
 }
 
 // Substitute chooses the disk that takes the place of a column's lost members:
-// the emptiest one that is up and on a node with no living member of the column;
+// the emptiest one that is up and on a node with no living member of the column
+// that stays;
 // where the cluster has too few nodes for that, on another disk. It reports
 // false where there is none.
 func Substitute(column model.Column, copies int, disks []Disk) (model.DiskID, bool) {
@@ -102,7 +103,7 @@ func Substitute(column model.Column, copies int, disks []Disk) (model.DiskID, bo
 	}
 	taken := map[model.NodeID]bool{}
 	for _, m := range column.Members {
-		if m.State != model.Stale {
+		if m.State != model.Stale && !m.Leaving {
 			taken[node[m.Disk]] = true
 		}
 	}
@@ -110,7 +111,7 @@ func Substitute(column model.Column, copies int, disks []Disk) (model.DiskID, bo
 	var best Disk
 	for _, d := range disks {
 		_, member := column.Member(d.ID)
-		if !d.Up || member || apart && taken[d.Node] || d.Free <= model.StripeUnit {
+		if !d.Up || d.Draining || member || apart && taken[d.Node] || d.Free <= model.StripeUnit {
 			continue
 		}
 		if best.ID == 0 || fuller(best, d) {
@@ -134,6 +135,28 @@ func Reserve(disks []Disk) model.Bytes {
 	for _, d := range disks {
 		used[d.Node] += d.Size - d.Free
 		most = max(most, used[d.Node])
+	}
+	return most
+}
+
+// Short is how much of some node's data could not be rebuilt on the disks of the other
+// nodes that are up, for the node for which that is most. With fewer than three nodes
+// nothing can be rebuilt on another anyway, and nothing is short.
+func Short(disks []Disk) model.Bytes {
+	used, free := map[model.NodeID]model.Bytes{}, map[model.NodeID]model.Bytes{}
+	var all, most model.Bytes
+	for _, d := range disks {
+		used[d.Node] += d.Size - d.Free
+		if d.Up && !d.Draining {
+			free[d.Node] += d.Free
+			all += d.Free
+		}
+	}
+	if len(used) < 3 {
+		return 0
+	}
+	for n, u := range used {
+		most = max(most, u-(all-free[n]))
 	}
 	return most
 }

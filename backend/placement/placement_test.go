@@ -106,6 +106,31 @@ func TestColumnsTooFewDisks(t *testing.T) {
 	}
 }
 
+// The reserve is gone when the others have not enough room for what a node has.
+func TestShort(t *testing.T) {
+	disks := pool([]model.Bytes{8, 8}, []model.Bytes{8}, []model.Bytes{8})
+	for _, c := range []struct {
+		name string
+		free [4]model.Bytes
+		want model.Bytes
+	}{
+		{"empty", [4]model.Bytes{8, 8, 8, 8}, 0},
+		{"just enough", [4]model.Bytes{4, 4, 4, 4}, 0},
+		{"not enough", [4]model.Bytes{4, 3, 4, 4}, 1},
+		{"the largest counts", [4]model.Bytes{8, 0, 1, 2}, 5},
+	} {
+		for i := range disks {
+			disks[i].Free = c.free[i] << 30
+		}
+		if got := Short(disks); got != c.want<<30 {
+			t.Errorf("%s: Short = %d GiB, want %d", c.name, got>>30, c.want)
+		}
+	}
+	if got := Short(disks[:3]); got != 0 {
+		t.Errorf("with two nodes: Short = %d, want 0", got)
+	}
+}
+
 func TestSubstitute(t *testing.T) {
 	disks := pool([]model.Bytes{8, 8}, []model.Bytes{8, 8}, []model.Bytes{8, 8})
 	disks[4].Free = 1 << 30

@@ -99,6 +99,7 @@ type Service struct {
 	Up      map[model.NodeID]bool
 	Fail    error // what making volumes and exports answers
 	Scrubs  []schema.Task
+	Leads   model.Leading
 
 	guests chan net.Conn // the guests' ends of consoles
 }
@@ -355,6 +356,13 @@ func (s *Service) Nodes(context.Context) map[model.NodeID]api.NodeReport {
 		}
 	}
 	return out
+}
+
+// Leading is what the test set.
+func (s *Service) Leading(context.Context) model.Leading {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.Leads
 }
 
 func (s *Service) Disks(context.Context) map[model.DiskID]model.DiskUsage {

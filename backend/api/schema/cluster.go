@@ -68,6 +68,29 @@ type Cluster struct {
 	Pool               PoolSize        `json:"pool"`
 	Accel              string          `json:"accel"`      // kvm, tcg, or empty without a hypervisor
 	Hypervisor         bool            `json:"hypervisor"` // whether any node runs machines
+	Settings           Settings        `json:"settings"`
+	Alarms             []Alarm         `json:"alarms,omitempty"`
+}
+
+// An Alarm is something that an operator should know, for as long as it is so.
+type Alarm struct {
+	Code     string         `json:"code"`
+	Severity model.Severity `json:"severity" enum:"warning,serious,critical"`
+	Object   string         `json:"object" doc:"such as pool, or disk with its identifier"`
+	Text     string         `json:"text"`
+	Since    time.Time      `json:"since" doc:"as the present leader has seen it"`
+}
+
+// Settings are what the cluster can be told about itself.
+type Settings struct {
+	Balance      bool  `json:"balance" doc:"data moves by itself to make the disks evenly full"`
+	RebuildAfter int64 `json:"rebuild_after_seconds" doc:"how long a node may be away before what it had is rebuilt elsewhere"`
+}
+
+// A SettingsChange changes the settings that it has.
+type SettingsChange struct {
+	Balance      *bool  `json:"balance,omitempty"`
+	RebuildAfter *int64 `json:"rebuild_after_seconds,omitempty" minimum:"5" maximum:"604800"`
 }
 
 // A VolumeLost is how much of a volume has no good copy any more.
@@ -91,6 +114,16 @@ type Pool struct {
 	DisksOnline      int         `json:"disks_online"`
 	DisksTotal       int         `json:"disks_total"`
 	ColumnsOutOfSync int         `json:"columns_out_of_sync"`
+	Moves            Moves       `json:"moves"`
+}
+
+// Moves is how far the moving of columns between disks is: off disks that are to
+// leave, and towards the share of each disk.
+type Moves struct {
+	UnderWay int    `json:"under_way"`
+	Left     int    `json:"left" doc:"columns to move, those under way included"`
+	Seconds  int64  `json:"seconds_left" doc:"at the pace so far; 0: not known"`
+	Waits    string `json:"waits,omitempty" doc:"why nothing moves that would make the disks more even"`
 }
 
 // A Node is a member of the cluster.
@@ -126,6 +159,17 @@ type Disk struct {
 	LastScrub      time.Time       `json:"last_scrub,omitzero" doc:"when all of its data was verified last; absent: never"`
 	Scrub          *DiskScrub      `json:"scrub,omitempty" doc:"the pass that began after that, if any"`
 	Error          string          `json:"error,omitempty"`
+	Columns        int             `json:"columns" doc:"of volumes that it has a part in"`
+	Drain          *DiskDrain      `json:"drain,omitempty" doc:"how far it is with leaving the pool; absent: it stays"`
+}
+
+// A DiskDrain is how far a disk is with leaving the pool.
+type DiskDrain struct {
+	Since   time.Time `json:"since"`
+	Total   int       `json:"columns_total" doc:"that it had a part in then"`
+	Left    int       `json:"columns_left"`
+	Seconds int64     `json:"seconds_left" doc:"at the pace so far; 0: not known"`
+	Blocked string    `json:"blocked,omitempty" doc:"why it does not become empty"`
 }
 
 // A DiskScrub is a pass over a disk that verifies its data, as far as it has come.

@@ -80,6 +80,7 @@ type VolumeSpec struct {
 	Name   string      `json:"name" maxLength:"63"`
 	Size   model.Bytes `json:"size_bytes"`
 	Copies int         `json:"copies,omitempty" default:"2"`
+	Force  bool        `json:"force,omitempty" doc:"also if the pool is so full that new volumes are refused"`
 }
 
 // A VolumeChange asks for a volume to be another size.

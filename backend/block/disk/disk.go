@@ -186,6 +186,14 @@ func (d *Disk) fail(err error) {
 	d.wake()
 }
 
+// Fail takes the disk out of service for good, as a failed write does: what its owner
+// knows of the media that the disk cannot know itself.
+func (d *Disk) Fail(err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.fail(err)
+}
+
 // refusal is why nothing is done any more, or nil. The mutex is held.
 func (d *Disk) refusal() error {
 	if d.err == nil {

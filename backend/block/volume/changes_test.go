@@ -69,7 +69,7 @@ func (r *rig) grow(t *testing.T, v *Volume, size model.Bytes) {
 	r.record.rec.Revision++
 	rec := cloneRecord(r.record.rec)
 	r.record.mu.Unlock()
-	if err := v.Resize(rec); err != nil {
+	if err := v.Follow(rec); err != nil {
 		t.Fatalf("Resize(%d): %v", size, err)
 	}
 }

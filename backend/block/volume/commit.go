@@ -72,7 +72,9 @@ func (v *Volume) propose(ctx context.Context, p *proposal) bool {
 	code := model.CodeOf(err)
 	if err != nil && code != model.Conflict {
 		v.mu.Lock()
-		v.unsure, v.proposing = p.changes, false
+		if v.proposing = false; v.rec.Revision == p.revision {
+			v.unsure = p.changes
+		}
 		if code == model.Fenced || code == model.NotFound {
 			v.end(err)
 		}
@@ -281,13 +283,28 @@ func (v *Volume) planDrop(c int, m *member, p *proposal) {
 	}
 }
 
+// planColumn says what becomes of a column's members.
+//
+// The invariant of a move: a member that leaves is let go only while as many others
+// that stay are active in the record, and well, as there are copies. One that this
+// proposal makes active does not count: a column never changes all its members at
+// once, so that whoever takes over meets one that knows everything.
 func (v *Volume) planColumn(c int, p *proposal, spared map[model.DiskID]bool) {
 	col := &v.columns[c]
 	well := col.well()
 	change := func(m *member, s model.MemberState, cutoff model.Stamp) {
 		p.changes = append(p.changes, model.MemberChange{Column: c, Disk: m.disk, State: s, Cutoff: cutoff})
 	}
-	active, joining := col.count(model.Active), 0
+	active, staying, joining := col.count(model.Active), col.staying(), 0
+	settled := 0
+	for _, m := range well {
+		if !m.leaving && m.refused == nil {
+			settled++
+		}
+	}
+	if v.plant.letGoEarly {
+		settled = staying + col.count(model.Joining)
+	}
 	var rest []*member
 	for _, m := range col.members {
 		if !v.failing(m) || len(well) == 0 || spared[m.disk] {
@@ -296,20 +313,31 @@ func (v *Volume) planColumn(c int, p *proposal, spared map[model.DiskID]bool) {
 		}
 		if m.state == model.Active {
 			active--
+			if !m.leaving {
+				staying--
+			}
 		}
 		v.planDrop(c, m, p)
 	}
 	for i, m := range rest {
-		if m.fill != nil && m.fill.finished && !v.failing(m) && active < v.rec.Copies {
+		wanted := staying < v.rec.Copies && (!m.leaving || active < v.rec.Copies)
+		if m.fill != nil && m.fill.finished && !v.failing(m) && wanted {
 			change(m, model.Active, model.Stamp{})
 			active++
+			if !m.leaving {
+				staying++
+			}
 			rest[i] = nil
 		}
 	}
 	for _, m := range rest {
 		switch {
-		case m == nil || m.state == model.Active:
-		case active >= v.rec.Copies:
+		case m == nil:
+		case m.state == model.Active:
+			if m.leaving && v.serving && settled >= v.rec.Copies {
+				change(m, "", model.Stamp{})
+			}
+		case staying >= v.rec.Copies:
 			change(m, "", model.Stamp{}) // the column is whole without it
 		case m.state == model.Joining:
 			joining++
@@ -318,7 +346,7 @@ func (v *Volume) planColumn(c int, p *proposal, spared map[model.DiskID]bool) {
 			joining++
 		}
 	}
-	if active+joining < v.rec.Copies && v.serving {
+	if staying+joining < v.rec.Copies && v.serving {
 		p.short = append(p.short, c)
 	}
 }

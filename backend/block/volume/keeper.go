@@ -157,6 +157,17 @@ func (v *Volume) mark(now time.Time) []*row {
 	return rows
 }
 
+// Probe sends something to every member, so that one that is lost is missed although
+// nothing is written.
+func (v *Volume) Probe() {
+	v.mu.Lock()
+	if !v.serving || v.closing || v.err != nil {
+		v.unlock()
+		return
+	}
+	v.pump(v.mark(time.Now()))
+}
+
 func (v *Volume) markWith(j *job, now time.Time) []*row {
 	v.unmarked = false
 	rows := make([]*row, 0, len(v.rows))
@@ -227,6 +238,7 @@ func (v *Volume) care(ids []model.DiskID, now time.Time) {
 			if m.state == model.Joining && m.row == nil && m.refused == nil {
 				v.obtain(m)
 			}
+			v.change = v.change || m.leaving // it may go as soon as the others are well
 		}
 	}
 	if !now.Before(v.nextSearch) && v.short() {
@@ -237,11 +249,11 @@ func (v *Volume) care(ids []model.DiskID, now time.Time) {
 	v.unlock()
 }
 
-// short reports whether a column has neither its copies nor a joining member.
+// short reports whether a column has neither its copies, on members that stay, nor
+// a joining member.
 func (v *Volume) short() bool {
 	for c := range v.columns {
-		col := &v.columns[c]
-		if col.count(model.Active)+col.count(model.Joining) < v.rec.Copies {
+		if col := &v.columns[c]; col.staying()+col.count(model.Joining) < v.rec.Copies {
 			return true
 		}
 	}

@@ -16,16 +16,21 @@ type column struct {
 
 // A member is a disk's part in a column. What is not const is guarded by Volume.mu.
 type member struct {
-	disk   model.DiskID
-	state  model.MemberState
-	cutoff model.Stamp
-	row    *row  // nil: stale, or joining and not promised yet
-	fill   *fill // of a joining member with a row
+	disk    model.DiskID
+	state   model.MemberState
+	leaving bool // it shall go once the column has its copies without it
+	cutoff  model.Stamp
+	row     *row  // nil: stale, or joining and not promised yet
+	fill    *fill // of a joining member with a row
 
 	// refused is why it shall be dropped though no row of its disk fails: it did
 	// not promise, or has no room.
 	refused error
 	returns bool // a stale one's disk is in reach: it shall join
+}
+
+func newMember(m model.Member) *member {
+	return &member{disk: m.Disk, state: m.State, leaving: m.Leaving, cutoff: m.Cutoff}
 }
 
 func (c *column) member(id model.DiskID) *member {
@@ -47,8 +52,19 @@ func (c *column) count(s model.MemberState) (n int) {
 	return n
 }
 
-// adopt takes over a record that raft answered with; v.mu is held. It reports
-// false when it is one of another generation, which ends the holder.
+// staying returns how many members are active and shall remain.
+func (c *column) staying() (n int) {
+	for _, m := range c.members {
+		if m.state == model.Active && !m.leaving {
+			n++
+		}
+	}
+	return n
+}
+
+// adopt takes over a newer record, that raft answered with or that another than the
+// holder changed; v.mu is held. It reports false when it is one of another
+// generation, which ends the holder.
 func (v *Volume) adopt(rec model.Volume) bool {
 	if rec.Generation != v.gen {
 		v.end(model.Errorf(model.Fenced, "volume %s was taken by generation %d", v.id, rec.Generation))
@@ -58,6 +74,7 @@ func (v *Volume) adopt(rec model.Volume) bool {
 		return true
 	}
 	v.rec = rec
+	v.unsure = nil // proposed for a revision that is over: it was applied or never will be
 	v.size.Store(int64(rec.Size))
 	for c := range rec.Columns {
 		v.adoptColumn(c, rec.Columns[c].Members)
@@ -77,7 +94,7 @@ func (v *Volume) adopt(rec model.Volume) bool {
 // isWhole reports whether there is nothing to care for; v.mu is held.
 func (v *Volume) isWhole() bool {
 	for c := range v.columns {
-		if n := v.columns[c].count(model.Active); n < v.rec.Copies || n < len(v.columns[c].members) {
+		if n := v.columns[c].staying(); n < v.rec.Copies || n < len(v.columns[c].members) {
 			return false
 		}
 	}
@@ -91,13 +108,13 @@ func (v *Volume) adoptColumn(c int, members []model.Member) {
 		was := v.columns[c].member(m.Disk)
 		switch {
 		case was != nil && was.state == m.State:
-			was.cutoff = m.Cutoff
+			was.cutoff, was.leaving = m.Cutoff, m.Leaving
 			fresh = append(fresh, was)
 		case was != nil && was.state == model.Joining && m.State == model.Active:
-			was.state, was.cutoff, was.fill = m.State, model.Stamp{}, nil
+			was.state, was.cutoff, was.fill, was.leaving = m.State, model.Stamp{}, nil, m.Leaving
 			fresh = append(fresh, was)
 		default:
-			fresh = append(fresh, &member{disk: m.Disk, state: m.State, cutoff: m.Cutoff})
+			fresh = append(fresh, newMember(m))
 		}
 	}
 	v.columns[c].members = fresh

@@ -30,6 +30,9 @@ func TestSimulationCatchesMistakes(t *testing.T) {
 		{"delta ignores the returning side", mistakes{deltaOneSided: true}, []simFault{
 			{"one is a write ahead", 1, func(w *simWorld) { w.oneAhead() }},
 		}},
+		{"let a member go while another is filled", mistakes{letGoEarly: true}, []simFault{
+			{"a member moves", 1, func(w *simWorld) { w.moveMember() }},
+		}},
 		{"cut without holding writes", mistakes{cutUnheld: true}, []simFault{
 			{"snapshot", 3, func(w *simWorld) { w.cutSnapshots(1) }},
 			{"raft loses answers", 1, func(w *simWorld) { w.raft.loseFor(w.between(0, 20*time.Second)) }},

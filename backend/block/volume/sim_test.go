@@ -168,7 +168,11 @@ func (r *simRaft) swap(gen model.Generation, rev model.Revision, changes []model
 	if r.rec.Generation != gen || r.rec.Revision != rev {
 		return cloneRecord(r.rec), model.Errorf(model.Conflict, "the record is at revision %d", r.rec.Revision)
 	}
+	before := r.rec
 	r.rec = applyChanges(r.rec, changes)
+	if what := keepsCopies(before, r.rec); what != "" {
+		r.w.complain(what)
+	}
 	r.w.logf("raft: generation %d revision %d: %v", gen, r.rec.Revision, changes)
 	return cloneRecord(r.rec), nil
 }
@@ -473,7 +477,7 @@ func (w *simWorld) converge() bool {
 func (w *simWorld) allActive() bool {
 	rec := w.raft.get()
 	for _, c := range rec.Columns {
-		if c.Count(model.Active) != rec.Copies || len(c.Members) != rec.Copies {
+		if !c.Whole(rec.Copies) {
 			return false
 		}
 	}

@@ -51,6 +51,8 @@ func allFaults() []simFault {
 		{"raft stalls", 2, func(w *simWorld) { w.raft.stallFor(w.between(0, 8*time.Second)) }},
 		{"raft loses answers", 2, func(w *simWorld) { w.raft.loseFor(w.between(0, 20*time.Second)) }},
 		{"snapshot", 6, func(w *simWorld) { w.cutSnapshots(1) }},
+		{"a member moves", 6, func(w *simWorld) { w.moveMember() }},
+		{"a move is taken back", 1, func(w *simWorld) { w.takeBackMoves(0.5) }},
 		{"two snapshots at once", 2, func(w *simWorld) { w.cutSnapshots(2) }},
 	}
 }
@@ -227,4 +229,5 @@ func (w *simWorld) heal() {
 	w.raft.mu.Lock()
 	w.raft.stall, w.raft.lossy = time.Time{}, 0
 	w.raft.mu.Unlock()
+	w.takeBackMoves(1) // some have nowhere to go
 }

@@ -185,7 +185,7 @@ func (p *simProc) Reach(id model.DiskID) Reach {
 func (p *simProc) Substitute(rec model.Volume, column int, avoid []model.DiskID) model.DiskID {
 	taken := map[int]bool{}
 	for _, m := range rec.Columns[column].Members {
-		if m.State == model.Active || m.State == model.Joining {
+		if !m.Leaving && m.State != model.Stale {
 			taken[p.net.disks[m.Disk].node.id] = true
 		}
 	}

@@ -96,6 +96,7 @@ type mistakes struct {
 	compareUnlocked bool // compare a page without its lock, while it is written
 	cutUnheld       bool // cut while writes are in flight
 	cutForgets      bool // write on after a cut of which raft has given no answer
+	letGoEarly      bool // let a member that leaves go while another is only being filled
 }
 
 // Open takes the volume over: rec is the record after raft gave this node its
@@ -133,8 +134,7 @@ func open(ctx context.Context, rec model.Volume, cfg Config, plant mistakes) (*V
 	v.size.Store(int64(rec.Size))
 	for c := range rec.Columns {
 		for _, m := range rec.Columns[c].Members {
-			v.columns[c].members = append(v.columns[c].members,
-				&member{disk: m.Disk, state: m.State, cutoff: m.Cutoff})
+			v.columns[c].members = append(v.columns[c].members, newMember(m))
 		}
 	}
 	v.whole = v.isWhole()
@@ -152,9 +152,12 @@ func open(ctx context.Context, rec model.Volume, cfg Config, plant mistakes) (*V
 // Size is the volume's size in bytes.
 func (v *Volume) Size() int64 { return v.size.Load() }
 
-// Resize takes over a record that another than the holder changed: a volume
-// that has grown.
-func (v *Volume) Resize(rec model.Volume) error {
+// Generation is the number of this reign.
+func (v *Volume) Generation() model.Generation { return v.gen }
+
+// Follow takes over a record that another than the holder changed: a volume that
+// has grown, or whose members shall move. An older one than is known changes nothing.
+func (v *Volume) Follow(rec model.Volume) error {
 	v.mu.Lock()
 	defer v.unlock()
 	switch {
@@ -162,6 +165,8 @@ func (v *Volume) Resize(rec model.Volume) error {
 		return v.err
 	case rec.ID != v.id || len(rec.Columns) != len(v.columns):
 		return model.Errorf(model.Invalid, "the record is not one of volume %s", v.id)
+	case rec.Generation != v.gen || rec.Revision <= v.rec.Revision:
+		return nil // whoever follows us is noticed by the lease
 	case rec.Size < v.rec.Size:
 		return model.Errorf(model.Invalid, "volume %s cannot shrink from %d to %d bytes", v.id, v.rec.Size, rec.Size)
 	}

@@ -76,6 +76,9 @@ func printCluster(w io.Writer, c schema.Cluster, names map[model.NodeID]string) 
 		"Machines", fmt.Sprintf("%d, %d running", c.VMsTotal, c.VMsRunning),
 		"Hypervisor", hypervisor,
 	)
+	for _, a := range c.Alarms {
+		say(w, "Alarm (%s):\t%s (%s)\n", a.Severity, a.Text, ago(a.Since))
+	}
 }
 
 // lostIn says which volumes have lost data.

@@ -32,7 +32,7 @@ func newPool(a *app) *cobra.Command {
 						"Size", size(p.Size), "Used", size(p.Used), "Kept to rebuild", size(p.Reserve),
 						"Promised to volumes", size(p.Provisioned),
 						"Disks", fmt.Sprintf("%d of %d online", p.DisksOnline, p.DisksTotal),
-						"Columns out of sync", strconv.Itoa(p.ColumnsOutOfSync),
+						"Columns out of sync", strconv.Itoa(p.ColumnsOutOfSync), "Moving", moving(p.Moves),
 					)
 				})
 			})
@@ -91,7 +91,7 @@ func newDisk(a *app) *cobra.Command {
 	add.Flags().StringVar(&fileSize, "size", "", "make a file of this size first")
 	add.Flags().BoolVar(&sparse, "sparse", false, "do not reserve the space of that file: for trials")
 	add.Flags().BoolVar(&wipe, "wipe", false, "take a block device although it holds data, which is lost")
-	return group("disk", "Disks of the pool", all, add, newDiskScrub(a))
+	return group("disk", "Disks of the pool", all, newDiskShow(a), add, newDiskRemove(a), newDiskScrub(a))
 }
 
 func newDiskScrub(a *app) *cobra.Command {
@@ -169,6 +169,9 @@ func diskRow(d schema.Disk) []string {
 	if d.Error != "" {
 		path += " (" + d.Error + ")"
 	}
+	if d.Drain != nil {
+		path += " (leaves the pool: " + drained(*d.Drain) + ")"
+	}
 	return []string{
 		d.ID.String(), d.NodeName, string(d.State), size(d.Size), size(d.Used),
 		strconv.FormatUint(d.ChecksumErrors, 10), strconv.FormatUint(d.Repaired, 10),
@@ -214,6 +217,7 @@ func newVolumeCreate(a *app) *cobra.Command {
 		},
 	}
 	c.Flags().IntVar(&spec.Copies, "copies", 2, "how many disks have each piece, 2 or 3")
+	c.Flags().BoolVar(&spec.Force, "force", false, "also if the pool is so full that new volumes are refused")
 	return c
 }
 

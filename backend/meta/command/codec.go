@@ -56,6 +56,10 @@ var formats = map[Kind]format{
 
 	KindSnapshotCreate: {"snapshot.create", read[SnapshotCreate]},
 
+	KindVolumeMove:     {"volume.move", read[VolumeMove]},
+	KindDiskDrain:      {"disk.drain", read[DiskDrain]},
+	KindDiskRemove:     {"disk.remove", read[DiskRemove]},
+	KindClusterSet:     {"cluster.set", read[ClusterSet]},
 	KindVolumeScrubbed: {"volume.scrubbed", read[VolumeScrubbed]},
 }
 

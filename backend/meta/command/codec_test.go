@@ -23,6 +23,7 @@ func secret(s string) Secret { return Keep(model.NewSecret(s)) }
 
 // examples has one command of each kind, with every field set.
 func examples() []Command {
+	seconds := int64(600)
 	name, cpus, memory := "www", 4, model.Bytes(1<<30)
 	boot := &model.Boot{
 		Kernel: model.FileRef{Name: "k", SHA256: "ab", Size: 1},
@@ -70,6 +71,10 @@ func examples() []Command {
 		SnapshotCreate{Name: "monday", Cuts: []SnapshotCut{
 			{ID: 15, Volume: 5, Holder: 1, Generation: 12, Revision: 13}, {ID: 16, Volume: 6},
 		}},
+		VolumeMove{Volume: 5, Revision: 13, Moves: []model.Move{{Column: 1, From: 7, To: 8}, {Column: 2, From: 9}}},
+		DiskDrain{Disk: 7, Cancel: true},
+		DiskRemove{Disk: 7},
+		ClusterSet{Balance: new(bool), RebuildAfter: &seconds},
 		VolumeScrubbed{Volume: 5, Scrub: model.VolumeScrub{Ended: noon, Compared: 1, Skipped: 2, Different: 3, Diverged: 4}},
 	}
 }

@@ -48,6 +48,10 @@ const (
 
 	KindSnapshotCreate Kind = 28
 
+	KindVolumeMove     Kind = 37
+	KindDiskDrain      Kind = 38
+	KindDiskRemove     Kind = 39
+	KindClusterSet     Kind = 40
 	KindVolumeScrubbed Kind = 42
 )
 

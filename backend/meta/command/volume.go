@@ -59,7 +59,8 @@ type VolumeRelease struct {
 //	active  -> stale     with the cutoff given, of this generation or before
 //	joining -> stale     keeping its cutoff
 //	stale   -> joining   keeping its cutoff
-//	any     -> (none)    let go
+//	any     -> (none)    let go; an active one only if as many stay active as there
+//	                     are copies, all of them active before
 //
 // A column keeps at least one active member that was active before, whatever
 // happens. A cutoff that is kept is given as it is, or as zero. Returns the

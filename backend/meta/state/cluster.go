@@ -39,6 +39,26 @@ func (x *tx) clusterCreate(c command.ClusterCreate) (any, error) {
 	return row.model(), nil
 }
 
+func (x *tx) clusterSet(c command.ClusterSet) (any, error) {
+	row, ok := x.cluster.get(clusterKey)
+	if !ok {
+		return nil, model.Errorf(model.NotFound, "there is no cluster yet")
+	}
+	x.object = "cluster " + row.Name
+	if c.Balance != nil {
+		row.Settings.BalanceOff = !*c.Balance
+	}
+	if c.RebuildAfter != nil {
+		d := *c.RebuildAfter
+		if least, most := int64(model.MinRebuildAfter.Seconds()), int64(model.MaxRebuildAfter.Seconds()); d < least || d > most {
+			return nil, model.Errorf(model.Invalid,
+				"a node may be away for %d to %d seconds before its data is rebuilt, not %d", least, most, d)
+		}
+		row.Settings.RebuildAfter = d
+	}
+	return row.model(), put(x, &x.cluster, row)
+}
+
 // addNode makes a member, with a name and an identifier that are new.
 func (x *tx) addNode(n nodeRow) (model.Node, error) {
 	if err := model.ValidateName("node", n.Name); err != nil {

@@ -29,7 +29,7 @@ func drawn(t *rapid.T, v *View) command.Command {
 	id := vol()
 	now, _ := v.Volume(id)
 	now.Revision += model.Revision(rapid.SampledFrom([]int{0, 0, 0, 1}).Draw(t, "off"))
-	switch rapid.IntRange(0, 14).Draw(t, "kind") {
+	switch rapid.IntRange(0, 17).Draw(t, "kind") {
 	case 0:
 		c := volume(id, name())
 		for i := range c.Columns {
@@ -73,6 +73,16 @@ func drawn(t *rapid.T, v *View) command.Command {
 			Disk: disk(), Error: name(),
 			State: rapid.SampledFrom([]model.DiskState{model.DiskOnline, model.DiskOffline}).Draw(t, "disk state"),
 		}
+	case 14, 15:
+		return command.VolumeMove{Volume: id, Revision: now.Revision, Moves: []model.Move{{
+			Column: rapid.IntRange(0, 1).Draw(t, "column"), From: disk(), To: disk(),
+		}}}
+	case 16:
+		d := disk()
+		if rapid.Bool().Draw(t, "remove") {
+			return command.DiskRemove{Disk: d}
+		}
+		return command.DiskDrain{Disk: d, Cancel: rapid.Bool().Draw(t, "cancel")}
 	default:
 		return command.UserCreate{
 			ID: model.UserID(rapid.IntRange(1, 4).Draw(t, "user")), Name: name(),

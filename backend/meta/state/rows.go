@@ -188,17 +188,17 @@ func (r requestRow) outcome() Outcome {
 // DecodeResult reads the JSON of what a command returned. Secrets are not in it.
 func DecodeResult(k command.Kind, p []byte) (any, error) {
 	switch k {
-	case command.KindClusterCreate:
+	case command.KindClusterCreate, command.KindClusterSet:
 		return readJSON[model.Cluster](p)
 	case command.KindTokenCreate:
 		return readJSON[model.JoinToken](p)
 	case command.KindTokenRedeem, command.KindNodeUpdate, command.KindNodeVoter, command.KindNodeRemove:
 		return readJSON[model.Node](p)
-	case command.KindDiskAdd, command.KindDiskUpdate:
+	case command.KindDiskAdd, command.KindDiskUpdate, command.KindDiskDrain, command.KindDiskRemove:
 		return readJSON[model.Disk](p)
 	case command.KindVolumeCreate, command.KindVolumeResize, command.KindVolumeDelete,
 		command.KindVolumeAcquire, command.KindVolumeRelease, command.KindVolumeMembers,
-		command.KindVolumeScrubbed:
+		command.KindVolumeMove, command.KindVolumeScrubbed:
 		return readJSON[model.Volume](p)
 	case command.KindVMCreate, command.KindVMUpdate, command.KindVMPower, command.KindVMPlace,
 		command.KindVMReport, command.KindVMDelete:

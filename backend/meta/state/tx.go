@@ -248,5 +248,20 @@ func (x *tx) apply(cmd command.Command) (any, error) {
 	case command.SnapshotCreate:
 		return x.snapshotCreate(c)
 	}
+	return x.applyPool(cmd)
+}
+
+// applyPool is apply for what concerns the pool as a whole.
+func (x *tx) applyPool(cmd command.Command) (any, error) {
+	switch c := cmd.(type) {
+	case command.VolumeMove:
+		return x.volumeMove(c)
+	case command.DiskDrain:
+		return x.diskDrain(c)
+	case command.DiskRemove:
+		return x.diskRemove(c)
+	case command.ClusterSet:
+		return x.clusterSet(c)
+	}
 	return nil, fmt.Errorf("command %d is not known to this daemon", uint8(cmd.Kind()))
 }

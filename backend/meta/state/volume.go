@@ -57,6 +57,8 @@ func (x *tx) validColumn(i int, column model.Column, copies int) error {
 		switch {
 		case d.State != model.DiskOnline:
 			return model.Errorf(model.Conflict, "the disk %s is %s", d.ID, d.State)
+		case d.Draining():
+			return model.Errorf(model.Conflict, "the disk %s is being emptied", d.ID)
 		case m.State != model.Active || !m.Cutoff.IsZero():
 			return model.Errorf(model.Invalid, "a new member of column %d is active, without a cutoff", i)
 		case slices.ContainsFunc(column.Members[:j], func(o model.Member) bool { return o.Disk == m.Disk }):
@@ -211,13 +213,15 @@ func (x *tx) volumeMembers(c command.VolumeMembers) (any, error) {
 			return nil, model.Errorf(model.Invalid, "disk %s of column %d is changed twice", change.Disk, change.Column)
 		}
 		if err := x.changeMember(&v, change); err != nil {
-			return nil, err
+			return before, err
 		}
 	}
 	for i, column := range v.Columns {
-		if !keepsActive(before.Columns[i], column) {
-			return nil, model.Errorf(model.Conflict,
-				"column %d of the volume %q would lose its last up-to-date copy", i, v.Name)
+		was := before.Columns[i]
+		kept := keptActive(was, column)
+		if kept == 0 || letActiveGo(was, column) && kept < v.Copies {
+			return before, model.Errorf(model.Conflict,
+				"column %d of the volume %q would keep %d up-to-date copies", i, v.Name, kept)
 		}
 	}
 	v.Revision++
@@ -235,11 +239,22 @@ func (x *tx) volumeScrubbed(c command.VolumeScrubbed) (any, error) {
 	return v, put(x, &x.volumes, v)
 }
 
-// keepsActive reports whether a member that was active is active still.
-func keepsActive(before, after model.Column) bool {
-	return slices.ContainsFunc(before.Members, func(m model.Member) bool {
+// keptActive returns how many members that were active are active still.
+func keptActive(before, after model.Column) (n int) {
+	for _, m := range before.Members {
 		now, there := after.Member(m.Disk)
-		return m.State == model.Active && there && now.State == model.Active
+		if m.State == model.Active && there && now.State == model.Active {
+			n++
+		}
+	}
+	return n
+}
+
+// letActiveGo reports whether a member that was active has no part any more.
+func letActiveGo(before, after model.Column) bool {
+	return slices.ContainsFunc(before.Members, func(m model.Member) bool {
+		_, there := after.Member(m.Disk)
+		return m.State == model.Active && !there
 	})
 }
 
@@ -284,12 +299,14 @@ func (x *tx) addMember(column *model.Column, c model.MemberChange) error {
 		return model.Errorf(model.Invalid, "disk %s has no part in column %d; a new member begins as joining",
 			c.Disk, c.Column)
 	}
-	d, err := x.disks.find(c.Disk)
-	if err != nil {
-		return err
-	}
-	if d.State != model.DiskOnline {
+	d, there := x.disks.get(c.Disk)
+	switch {
+	case !there: // it left meanwhile, which is no fault of who names it
+		return model.Errorf(model.Conflict, "the disk %s is not in the pool", c.Disk)
+	case d.State != model.DiskOnline:
 		return model.Errorf(model.Conflict, "the disk %s is %s", d.ID, d.State)
+	case d.Draining():
+		return model.Errorf(model.Conflict, "the disk %s is being emptied", d.ID)
 	}
 	if len(column.Members) >= model.MaxMembers {
 		return model.Errorf(model.Conflict, "column %d has %d members already", c.Column, len(column.Members))

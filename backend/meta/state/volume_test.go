@@ -202,7 +202,7 @@ func newAndActiveSteps() []memberStep {
 		},
 		{"new begins active", []model.MemberChange{change(12, model.Active, zero)}, model.Invalid, nil},
 		{"new with a cutoff", []model.MemberChange{change(12, model.Joining, cut)}, model.Invalid, nil},
-		{"new on an unknown disk", []model.MemberChange{change(99, model.Joining, zero)}, model.NotFound, nil},
+		{"new on an unknown disk", []model.MemberChange{change(99, model.Joining, zero)}, model.Conflict, nil},
 		{"new on a failed disk", []model.MemberChange{change(22, model.Joining, zero)}, model.Conflict, nil},
 		{
 			"active goes stale",
@@ -213,7 +213,10 @@ func newAndActiveSteps() []memberStep {
 		{"active goes stale, cutoff ahead", []model.MemberChange{change(21, model.Stale, model.Stamp{Generation: 2})}, model.Invalid, nil},
 		{"active goes joining", []model.MemberChange{change(21, model.Joining, zero)}, model.Invalid, nil},
 		{"active stays", []model.MemberChange{change(21, model.Active, zero)}, model.Invalid, nil},
-		{"active let go", []model.MemberChange{change(21, "", zero)}, "", map[model.DiskID]model.Member{21: {}}},
+		{"active let go, too few stay", []model.MemberChange{change(21, "", zero)}, model.Conflict, nil},
+		{"active let go for one that is only now filled", []model.MemberChange{
+			change(21, "", zero), change(31, model.Active, zero),
+		}, model.Conflict, nil},
 	}
 }
 

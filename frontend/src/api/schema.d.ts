@@ -41,7 +41,11 @@ export interface paths {
         delete?: never;
         options?: never;
         head?: never;
-        patch?: never;
+        /**
+         * Change settings of the cluster
+         * @description Needs to be allowed to change a cluster.
+         */
+        patch: operations["change-cluster"];
         trace?: never;
     };
     "/disks": {
@@ -59,6 +63,50 @@ export interface paths {
         put?: never;
         post?: never;
         delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/disks/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * A disk
+         * @description Needs to be allowed to view a disk.
+         */
+        get: operations["get-disk"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/disks/{id}/drain": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Move what is on a disk elsewhere, and take it out of the pool then
+         * @description Needs to be allowed to delete a disk.
+         */
+        post: operations["drain-disk"];
+        /**
+         * Let a disk stay in the pool after all
+         * @description Needs to be allowed to delete a disk.
+         */
+        delete: operations["keep-disk"];
         options?: never;
         head?: never;
         patch?: never;
@@ -872,6 +920,19 @@ export interface components {
             user: string;
             user_id?: string;
         };
+        Alarm: {
+            code: string;
+            /** @description such as pool, or disk with its identifier */
+            object: string;
+            /** @enum {string} */
+            severity: "warning" | "serious" | "critical";
+            /**
+             * Format: date-time
+             * @description as the present leader has seen it
+             */
+            since: string;
+            text: string;
+        };
         AuditRow: {
             actor: components["schemas"]["Actor"];
             hash: string;
@@ -896,6 +957,7 @@ export interface components {
         };
         Cluster: {
             accel: string;
+            alarms?: components["schemas"]["Alarm"][];
             /** Format: int64 */
             columns_out_of_sync: number;
             /** Format: int64 */
@@ -910,6 +972,7 @@ export interface components {
             nodes_up: number;
             pool: components["schemas"]["PoolSize"];
             quorum: boolean;
+            settings: components["schemas"]["Settings"];
             version: string;
             /** Format: int64 */
             vms_running: number;
@@ -945,9 +1008,16 @@ export interface components {
             checksum_errors: number;
             /**
              * Format: int64
+             * @description of volumes that it has a part in
+             */
+            columns: number;
+            /**
+             * Format: int64
              * @description known to be damaged now
              */
             damaged_pages: number;
+            /** @description how far it is with leaving the pool; absent: it stays */
+            drain?: components["schemas"]["DiskDrain"];
             error?: string;
             id: string;
             /**
@@ -968,6 +1038,24 @@ export interface components {
             state: "online" | "failed" | "offline";
             /** Format: int64 */
             used_bytes: number;
+        };
+        DiskDrain: {
+            /** @description why it does not become empty */
+            blocked?: string;
+            /** Format: int64 */
+            columns_left: number;
+            /**
+             * Format: int64
+             * @description that it had a part in then
+             */
+            columns_total: number;
+            /**
+             * Format: int64
+             * @description at the pace so far; 0: not known
+             */
+            seconds_left: number;
+            /** Format: date-time */
+            since: string;
         };
         DiskFrom: {
             /** @description a new volume, a copy of this image */
@@ -1179,6 +1267,22 @@ export interface components {
                 [key: string]: number[];
             };
         };
+        Moves: {
+            /**
+             * Format: int64
+             * @description columns to move, those under way included
+             */
+            left: number;
+            /**
+             * Format: int64
+             * @description at the pace so far; 0: not known
+             */
+            seconds_left: number;
+            /** Format: int64 */
+            under_way: number;
+            /** @description why nothing moves that would make the disks more even */
+            waits?: string;
+        };
         NewToken: {
             /** Format: date-time */
             expires: string;
@@ -1219,6 +1323,7 @@ export interface components {
             disks_online: number;
             /** Format: int64 */
             disks_total: number;
+            moves: components["schemas"]["Moves"];
             /** Format: int64 */
             provisioned_bytes: number;
             /** Format: int64 */
@@ -1249,6 +1354,20 @@ export interface components {
             /** Format: date-time */
             expires?: string;
             user: components["schemas"]["User"];
+        };
+        Settings: {
+            /** @description data moves by itself to make the disks evenly full */
+            balance: boolean;
+            /**
+             * Format: int64
+             * @description how long a node may be away before what it had is rebuilt elsewhere
+             */
+            rebuild_after_seconds: number;
+        };
+        SettingsChange: {
+            balance?: boolean;
+            /** Format: int64 */
+            rebuild_after_seconds?: number;
         };
         Snapshot: {
             /** Format: date-time */
@@ -1458,6 +1577,8 @@ export interface components {
              * @default 2
              */
             copies: number;
+            /** @description also if the pool is so full that new volumes are refused */
+            force?: boolean;
             name: string;
             /** Format: int64 */
             size_bytes: number;
@@ -1535,6 +1656,39 @@ export interface operations {
             };
         };
     };
+    "change-cluster": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["SettingsChange"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Settings"];
+                };
+            };
+            /** @description The request was refused or failed. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     "list-disks": {
         parameters: {
             query?: never;
@@ -1551,6 +1705,99 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["ListDisk"];
+                };
+            };
+            /** @description The request was refused or failed. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "get-disk": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Disk"];
+                };
+            };
+            /** @description The request was refused or failed. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "drain-disk": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Disk"];
+                };
+            };
+            /** @description The request was refused or failed. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "keep-disk": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Disk"];
                 };
             };
             /** @description The request was refused or failed. */

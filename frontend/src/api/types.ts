@@ -4,6 +4,7 @@ import type { components, paths } from './schema';
 
 type Schemas = components['schemas'];
 
+export type Alarm = Schemas['Alarm'];
 export type AuditRow = Schemas['AuditRow'];
 export type Boot = Schemas['Boot'];
 export type Cluster = Schemas['Cluster'];

@@ -1,6 +1,6 @@
 import { IconAlertTriangle } from '@tabler/icons-react';
 import { useTranslation } from 'react-i18next';
-import type { Cluster, Node } from '../../api/types';
+import type { Alarm, Cluster, Node } from '../../api/types';
 import { useFormat } from '../../i18n/format';
 import { Spark, StaleNote } from '../../parts/charts';
 import { useTrouble, VerdictMark } from '../../parts/VerdictMark';
@@ -27,6 +27,7 @@ export function Headline({ cluster, nodes }: { cluster: Cluster; nodes: Node[] }
           ))}
         </ul>
       )}
+      <Alarms alarms={cluster.alarms ?? []} />
       <StaleNote topic="cluster" id={cluster.id} />
       <div className={classes.tiles}>
         <Count
@@ -59,6 +60,22 @@ export function Headline({ cluster, nodes }: { cluster: Cluster; nodes: Node[] }
         ))}
       </div>
     </>
+  );
+}
+
+/** What the cluster itself raises: the leader's sentences, as they are. */
+export function Alarms({ alarms }: { alarms: Alarm[] }) {
+  if (alarms.length === 0) return null;
+  const level = alarms.some((a) => a.severity === 'critical') ? 'critical' : 'degraded';
+  return (
+    <ul className={classes.troubles} role="status" data-level={level}>
+      {alarms.map((a) => (
+        <li key={`${a.code} ${a.object}`}>
+          <IconAlertTriangle size={16} aria-hidden="true" />
+          {a.text}
+        </li>
+      ))}
+    </ul>
   );
 }
 

@@ -1,0 +1,73 @@
+package control
+
+import (
+	"fmt"
+
+	"drystone.example/drystone/backend/meta/state"
+	"drystone.example/drystone/backend/model"
+	"drystone.example/drystone/backend/placement"
+)
+
+// alarms says what an operator should know about room and disks. It is a function of
+// the record and of what the nodes report; nothing is remembered but since when.
+func alarms(view *state.View, disks []placement.Disk, blocked map[model.DiskID]string) (out []model.Alarm) {
+	var size, free model.Bytes
+	for _, d := range disks {
+		rec, err := view.Disk(d.ID)
+		switch {
+		case err != nil:
+			continue
+		case rec.State == model.DiskFailed:
+			out = append(out, model.Alarm{
+				Code: "disk_failed", Severity: model.Warning, Object: "disk " + d.ID.String(),
+				Text: fmt.Sprintf("disk %s has failed: %s; drystone disk remove takes it out of the pool", d.ID, rec.Error),
+			})
+			continue
+		case blocked[d.ID] != "":
+			out = append(out, model.Alarm{
+				Code: "drain_blocked", Severity: model.Warning, Object: "disk " + d.ID.String(),
+				Text: fmt.Sprintf("disk %s cannot leave the pool yet: %s", d.ID, blocked[d.ID]),
+			})
+		}
+		if !d.Up {
+			continue
+		}
+		size, free = size+d.Size, free+d.Free
+		if share, level := fullness(d.Size-d.Free, d.Size); level != "" {
+			out = append(out, model.Alarm{
+				Code: "disk_full", Severity: level, Object: "disk " + d.ID.String(),
+				Text: fmt.Sprintf("disk %s is %d %% full", d.ID, share),
+			})
+		}
+	}
+	if share, level := fullness(size-free, size); level != "" {
+		out = append(out, model.Alarm{
+			Code: "pool_full", Severity: level, Object: "pool",
+			Text: fmt.Sprintf("the pool is %d %% full; add disks or delete volumes", share),
+		})
+	}
+	if short := placement.Short(disks); short > 0 {
+		out = append(out, model.Alarm{
+			Code: "reserve_gone", Severity: model.Warning, Object: "pool",
+			Text: fmt.Sprintf("after the loss of a node %d MiB of its data could not be rebuilt; add disks or delete volumes", short>>20),
+		})
+	}
+	return out
+}
+
+// fullness says how full something is, in percent, and how bad that is.
+func fullness(used, size model.Bytes) (share int, level model.Severity) {
+	if size <= 0 {
+		return 0, ""
+	}
+	share = int(100 * float64(used) / float64(size))
+	switch {
+	case share >= model.FullCritical:
+		return share, model.Critical
+	case share >= model.FullNoNew:
+		return share, model.Serious
+	case share >= model.FullWarning:
+		return share, model.Warning
+	}
+	return share, ""
+}
