@@ -336,7 +336,7 @@ func (s service) start(ctx context.Context, by model.Actor, vm model.VM, node mo
 		}
 		return vm, nil
 	}
-	hosts := s.hosts(ctx)
+	hosts := s.n.hosts(ctx)
 	if node == 0 {
 		var found bool
 		if node, found = placement.VM(vm.Memory, hosts); !found {
@@ -350,30 +350,6 @@ func (s service) start(ctx context.Context, by model.Actor, vm model.VM, node mo
 			hosts[i].Free>>20, vm.Memory>>20)
 	}
 	return s.power(ctx, by, command.VMPower{VM: vm.ID, Power: model.PowerOn, Node: node})
-}
-
-// hostReserve is the memory of a node that is never promised to machines.
-const hostReserve = model.Bytes(1 << 30)
-
-// hosts is what the nodes have to spare for machines.
-func (s service) hosts(ctx context.Context) []placement.Host {
-	view := s.n.meta.Local()
-	usage := s.n.agent.Usage(ctx)
-	var out []placement.Host
-	for _, node := range view.Nodes() {
-		u, known := usage[node.ID]
-		h := placement.Host{
-			Node: node.ID, Free: u.Memory - hostReserve, Up: known && u.Hypervisor && s.n.up(node.ID),
-		}
-		for _, vm := range view.VMs() {
-			if vm.Node == node.ID && (vm.Power == model.PowerOn || vm.Status.State != model.VMStopped) {
-				h.Free -= vm.Memory
-				h.Guests++
-			}
-		}
-		out = append(out, h)
-	}
-	return out
 }
 
 // room says in words what hosts have to spare.
