@@ -22,16 +22,19 @@ import (
 
 // How often the loops look, beside when the record changes.
 const (
-	membersEvery = 2 * time.Second
-	volumesEvery = 2 * time.Second
-	pruneEvery   = 10 * time.Minute
+	membersEvery  = 2 * time.Second
+	volumesEvery  = 2 * time.Second
+	machinesEvery = time.Second
+	pruneEvery    = 10 * time.Minute
 )
 
 // Config is what Control works with. Every field must be set.
 type Config struct {
-	Self model.NodeID
-	Meta *meta.Record
-	Up   func(model.NodeID) bool // a hint
+	Self  model.NodeID
+	Meta  *meta.Record
+	Up    func(model.NodeID) bool // a hint
+	Met   func(model.NodeID) bool // whether a node was up since this daemon began
+	Hosts func(context.Context) []placement.Host
 	// Situation is what moves are planned by, of the record as it is in view.
 	Situation func(ctx context.Context, view *state.View) placement.Situation
 	Maintain  func(ctx context.Context, node model.NodeID, volume model.VolumeID) error
@@ -40,7 +43,10 @@ type Config struct {
 
 // Control runs the leader's loops on whichever node leads.
 type Control struct {
-	cfg Config
+	cfg   Config
+	began time.Time
+
+	unplaced map[model.VMID]bool // of the machines' loop: those that nobody has room for
 
 	mover mover
 
@@ -50,7 +56,7 @@ type Control struct {
 
 // New makes a Control.
 func New(cfg Config) *Control {
-	return &Control{cfg: cfg, away: map[model.NodeID]time.Time{}}
+	return &Control{cfg: cfg, began: time.Now(), away: map[model.NodeID]time.Time{}}
 }
 
 // Run runs the loops whenever this node leads, until ctx ends.
@@ -64,6 +70,7 @@ func (c *Control) Run(ctx context.Context) error {
 		group.Go(func() error { return c.loop(lead, membersEvery, state.Nodes, c.members) })
 		group.Go(func() error { return c.loop(lead, volumesEvery, state.Volumes, c.volumes) })
 		group.Go(func() error { return c.loop(lead, movesEvery, state.Disks, c.moves) })
+		group.Go(func() error { return c.loop(lead, machinesEvery, state.VMs, c.machines) })
 		group.Go(func() error { return c.loop(lead, pruneEvery, state.Cluster, c.prune) })
 		err = group.Wait()
 		c.mover.rest()
@@ -143,11 +150,19 @@ func (c *Control) pruneNow(ctx context.Context) error {
 }
 
 // volumes orders a node to look after each volume that needs work and that nobody
-// holds: a node that has a disk of it and is up.
+// holds: a node that has a disk of it and is up. One whose holder is lost needs it: what
+// was being written is settled, and it is free again.
 func (c *Control) volumes(ctx context.Context, view *state.View) error {
+	guests := map[model.VolumeID]bool{} // of machines that are on, whose nodes take them
+	for _, vm := range view.VMs() {
+		for _, d := range vm.Disks {
+			guests[d.Volume] = vm.Power == model.PowerOn
+		}
+	}
 	var errs []error
 	for _, v := range view.Volumes() {
-		if v.Holder != 0 && c.cfg.Up(v.Holder) || !c.worth(view, v) {
+		held := v.Holder != 0 && c.cfg.Up(v.Holder)
+		if held || !c.worth(view, v) && (guests[v.ID] || !c.abandoned(v)) {
 			continue
 		}
 		node, found := c.keeper(view, v)
@@ -159,6 +174,15 @@ func (c *Control) volumes(ctx context.Context, view *state.View) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// abandoned reports whether a volume's holder is lost, by its lease.
+func (c *Control) abandoned(v model.Volume) bool {
+	if v.Holder == 0 {
+		return false
+	}
+	lease, err := c.cfg.Meta.LeaseState(v.Holder)
+	return err == nil && lease.Expired
 }
 
 // worth reports whether a holder could do something for a volume now: for a member

@@ -18,6 +18,7 @@ type alive struct {
 type seen struct {
 	up    bool
 	since time.Time
+	met   bool // it was up at some time
 }
 
 // follow keeps up with gossip until ctx ends.
@@ -27,7 +28,7 @@ func (a *alive) follow(ctx context.Context, g *gossip.Gossip) error {
 		defer a.mu.Unlock()
 		up := m.Status == gossip.Alive
 		if was, known := a.all[m.Node]; !known || was.up != up {
-			a.all[m.Node] = seen{up, time.Now()}
+			a.all[m.Node] = seen{up, time.Now(), up || was.met}
 		}
 	})
 }
@@ -52,4 +53,11 @@ func (n *node) awayFor(id model.NodeID) time.Duration {
 		since = n.started
 	}
 	return time.Since(since)
+}
+
+// met says whether a node was up at some time since this daemon began.
+func (a *alive) met(id model.NodeID) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.all[id].met
 }

@@ -105,7 +105,7 @@ func (n *node) build(ctx context.Context) (err error) {
 		return err
 	}
 	n.control = control.New(control.Config{
-		Self: n.cfg.Node, Meta: n.meta, Up: n.up, Log: n.log,
+		Self: n.cfg.Node, Meta: n.meta, Up: n.up, Met: n.alive.met, Hosts: n.hosts, Log: n.log,
 		Maintain: n.agent.Maintain, Situation: n.agent.Situation,
 	})
 	n.metrics = metrics.New(metrics.Config{

@@ -247,6 +247,10 @@ func (x *tx) apply(cmd command.Command) (any, error) {
 		return x.sessionsPrune()
 	case command.SnapshotCreate:
 		return x.snapshotCreate(c)
+	case command.VMMigrate:
+		return x.vmMigrate(c)
+	case command.VMMigrateEnd:
+		return x.vmMigrateEnd(c)
 	}
 	return x.applyPool(cmd)
 }

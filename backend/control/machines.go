@@ -1,0 +1,92 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"drystone.example/drystone/backend/meta/command"
+	"drystone.example/drystone/backend/meta/state"
+	"drystone.example/drystone/backend/model"
+	"drystone.example/drystone/backend/placement"
+)
+
+// coldStart is how long after its own start a leader leaves the machines to a node
+// that it has not seen yet: after a power cut of all nodes some take longer to start
+// than others.
+const coldStart = time.Minute
+
+// machines gives the machines of lost nodes another node.
+//
+// The invariant: a machine is placed elsewhere only when the lease of its node has run
+// out and the guests there are dead, by the leader's clock and the guard's. What is
+// looked at here is a hint; meta's admission holds it for the command itself, and gives
+// the lost node no lease until the command is decided.
+func (c *Control) machines(ctx context.Context, view *state.View) error {
+	var errs []error
+	var hosts []placement.Host
+	without := map[model.VMID]bool{}
+	for _, vm := range view.VMs() {
+		if !c.orphan(view, vm) {
+			continue
+		}
+		to := model.NodeID(0)
+		if vm.Power == model.PowerOn {
+			if hosts == nil {
+				hosts = c.cfg.Hosts(ctx)
+			}
+			var found bool
+			if to, found = placement.VM(vm.Memory, hosts); !found {
+				without[vm.ID] = true
+				continue
+			}
+		}
+		_, err := c.cfg.Meta.Apply(ctx, model.System, command.VMPlace{VM: vm.ID, Node: to, Expected: vm.Node})
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		if to != 0 {
+			take(hosts, to, vm.Memory)
+			c.cfg.Log.Warn("machine is started again elsewhere", "vm", vm.ID, "from", vm.Node, "to", to)
+		}
+	}
+	c.tell(without)
+	return errors.Join(errs...)
+}
+
+// orphan reports whether a machine's node is lost while the machine runs there, by
+// what is known, or shall run.
+func (c *Control) orphan(view *state.View, vm model.VM) bool {
+	if vm.Node == 0 || vm.Power == model.PowerOff && vm.Status.State == model.VMStopped {
+		return false
+	}
+	if view.Removed(vm.Node) {
+		return true
+	}
+	if !c.cfg.Met(vm.Node) && time.Since(c.began) < coldStart {
+		return false
+	}
+	lease, err := c.cfg.Meta.LeaseState(vm.Node)
+	return err == nil && lease.Expired
+}
+
+// take notes what a machine needs of a host.
+func take(hosts []placement.Host, node model.NodeID, memory model.Bytes) {
+	for i := range hosts {
+		if hosts[i].Node == node {
+			hosts[i].Free -= memory
+			hosts[i].Guests++
+		}
+	}
+}
+
+// tell logs the machines that no node has room for, each once.
+func (c *Control) tell(without map[model.VMID]bool) {
+	for id := range without {
+		if !c.unplaced[id] {
+			c.cfg.Log.Error("no node has room for a machine of a lost node", "vm", id)
+		}
+	}
+	c.unplaced = without
+}
