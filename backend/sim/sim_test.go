@@ -3,13 +3,12 @@ package sim
 import (
 	"flag"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"log/slog"
 )
 
 var (
@@ -150,10 +149,11 @@ func (w *world) run() string {
 	healed := w.whole()
 	close(w.stop)
 	w.work.Wait()
-	what := ""
-	if !healed {
-		what = "the volume is not whole three minutes after the last fault"
-	} else if what = w.hist.Check(); what == "" {
+	what := "the volume is not whole three minutes after the last fault"
+	if healed {
+		what = w.hist.Check()
+	}
+	if what == "" {
 		time.Sleep(time.Minute) // who holds the volume lets go of it
 		what = w.compare()
 	}

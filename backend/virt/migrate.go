@@ -115,21 +115,21 @@ func (d *Departure) Send(ctx context.Context, cookie []byte, there, socket strin
 				progress(done, total)
 			}
 		case <-ctx.Done():
-			return nil, d.abort(ctx, sent)
+			return out, d.abort(ctx, sent)
 		}
 	}
 }
 
-// abort gives the sending up, and waits until it has ended.
+// abort gives the sending up, and waits until it has ended; nil says that it had come
+// to its end before.
 func (d *Departure) abort(ctx context.Context, sent <-chan error) error {
 	err := d.h.do(context.WithoutCancel(ctx), monitorWait, func(l *libvirt.Libvirt) error {
 		return l.DomainAbortJob(domain(d.vm))
 	})
-	select {
-	case <-sent:
-	case <-time.After(monitorWait): // a QEMU that does not answer; libvirt cleans up after the session
-		_ = d.s.conn.Close()
-		<-sent
+	hung := time.AfterFunc(monitorWait, func() { _ = d.s.conn.Close() }) // libvirt cleans up after the session
+	defer hung.Stop()
+	if <-sent == nil {
+		return nil
 	}
 	if err != nil {
 		d.h.log.Warn("migration was not aborted politely", "vm", d.vm, "err", err)

@@ -20,6 +20,7 @@ func TestMachineOfALostNode(t *testing.T) {
 	c.progresses("g", 1000)
 
 	c.part("the daemon alone", func(t *testing.T) {
+		t.Helper()
 		qemu := guestsOf(t, c.node("node2"))
 		if len(qemu) != 1 {
 			t.Fatalf("node2 runs %d guests", len(qemu))
@@ -36,7 +37,7 @@ func TestMachineOfALostNode(t *testing.T) {
 			t.Errorf("node2 has guests again: %v", left)
 		}
 	})
-	c.part("everything on the node", func(t *testing.T) {
+	c.part("everything on the node", func(*testing.T) {
 		was := get[vm](c, "vm", "show", "g").NodeName
 		c.pullThePlug(was)
 		c.runsElsewhere("g", was, func() {})
@@ -44,6 +45,7 @@ func TestMachineOfALostNode(t *testing.T) {
 		c.awaitWhole("g-disk1")
 	})
 	c.part("off while its node is lost", func(t *testing.T) {
+		t.Helper()
 		was := get[vm](c, "vm", "show", "g").NodeName
 		c.pullThePlug(was)
 		c.must("vm", "stop", "g")
@@ -147,6 +149,7 @@ func TestLiveMigration(t *testing.T) {
 		c.awaitWhole("g-disk1")
 	}
 	c.part("refused", func(t *testing.T) {
+		t.Helper()
 		for _, args := range [][]string{{"g", "node1"}, {"g", "nowhere"}, {"nobody"}} {
 			if r := c.run(append([]string{"vm", "migrate"}, args...)...); r.status != 1 {
 				t.Errorf("migrate %v: status %d, %s", args, r.status, r.out)
@@ -154,6 +157,7 @@ func TestLiveMigration(t *testing.T) {
 		}
 	})
 	c.part("the other node dies", func(t *testing.T) {
+		t.Helper()
 		done := make(chan result, 1)
 		go func() { done <- c.run("vm", "migrate", "g", "node2") }()
 		eventually(t, time.Minute, "a guest waits on node2", func() bool { return len(guestsOf(t, c.node("node2"))) > 0 })

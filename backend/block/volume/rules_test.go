@@ -216,7 +216,7 @@ func TestTakeoverSettlesHalfWrites(t *testing.T) {
 		time.Sleep(time.Second)
 		v.shut(errClosed) // it dies
 		for _, w := range half {
-			_ = <-w
+			<-w
 		}
 		g[2].lose()
 		v = r.open(t)
@@ -393,7 +393,7 @@ func TestReturnsOneWriteAhead(t *testing.T) {
 		time.Sleep(time.Second)
 		v.shut(errClosed)
 		for _, w := range ahead {
-			_ = <-w
+			<-w
 		}
 		g[1].lose()
 		r.down(2)
