@@ -54,6 +54,7 @@ func allFaults() []simFault {
 		{"a member moves", 6, func(w *simWorld) { w.moveMember() }},
 		{"a move is taken back", 1, func(w *simWorld) { w.takeBackMoves(0.5) }},
 		{"two snapshots at once", 2, func(w *simWorld) { w.cutSnapshots(2) }},
+		{"a snapshot is deleted", 6, func(w *simWorld) { w.deleteSnapshot() }},
 	}
 }
 

@@ -251,6 +251,12 @@ func (x *tx) apply(cmd command.Command) (any, error) {
 		return x.vmMigrate(c)
 	case command.VMMigrateEnd:
 		return x.vmMigrateEnd(c)
+	case command.SnapshotDelete:
+		return x.snapshotDelete(c)
+	case command.SnapshotRevert:
+		return x.snapshotRevert(c)
+	case command.VolumeTended:
+		return x.volumeTended(c)
 	}
 	return x.applyPool(cmd)
 }
