@@ -48,7 +48,7 @@ func (w *simWorld) revertAmidFaults() string {
 	w.raft.rec = beginRevert(w.raft.rec, to.Snapshot)
 	w.logf("raft: revert to snapshot %d of epoch %d", to.ID, to.Epoch)
 	w.raft.mu.Unlock()
-	w.tellHolder()
+	w.tellLater()
 	for range 3 + w.intn(4) {
 		time.Sleep(w.between(0, 300*time.Millisecond))
 		w.crashNode(w.pick())

@@ -148,11 +148,11 @@ func (w *simWorld) deleteSnapshot() {
 	r.rec.Trim = model.Trim{Since: r.rec.Revision}
 	w.logf("raft: snapshot %d of epoch %d is deleted", s.ID, s.Epoch)
 	r.mu.Unlock()
-	w.tellHolder()
+	w.tellLater()
 }
 
-// tellHolder gives the holder the record, as an agent does that follows it.
-func (w *simWorld) tellHolder() {
+// tellLater gives the holder the record a little later, as an agent does that follows it.
+func (w *simWorld) tellLater() {
 	rec := w.raft.get()
 	_, v := w.present()
 	w.zombies.Go(func() {

@@ -252,3 +252,27 @@ func TestCutBesideDelete(t *testing.T) {
 		}
 	})
 }
+
+// A change of the members whose answer was lost is not proposed again when the
+// record shows what came of it.
+func TestLostAnswerIsInTheRecord(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		t.Helper()
+		r := newRig(t, 2, 2, 16<<20, []int{0, 1})
+		v := r.open(t)
+		defer r.close(t, v)
+		r.disks[2].setDown(errDown)
+		r.pool.setReach(2, Away)
+		r.record.mu.Lock()
+		r.record.lose = true
+		r.record.before = func() { // what comes of it is heard before the answer would be
+			time.AfterFunc(time.Millisecond, func() { r.tell(v) })
+		}
+		r.record.mu.Unlock()
+		write(t, v, 0, pattern(4096, 0, 1))
+		time.Sleep(5 * time.Second)
+		if n := r.record.changes(); n != 1 {
+			t.Errorf("%d changes were proposed, want one", n)
+		}
+	})
+}

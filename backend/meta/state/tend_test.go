@@ -74,6 +74,7 @@ func TestSnapshotRevert(t *testing.T) {
 	r := snapped(t)
 	r.ok(command.VolumeResize{Volume: 1, Size: 2 << 30})
 	r.ok(volume(2, "other"))
+	r.ok(command.VMCreate{ID: 30, Name: "web", CPUs: 1, Memory: 1 << 30, Disks: []model.VMDisk{{Volume: 1}}})
 	revert := command.SnapshotRevert{Volume: 1, Snapshot: 7, Keep: 20, KeepName: "before"}
 	taken, bad, other := revert, revert, revert
 	taken.KeepName, bad.KeepName, other.Volume = "Monday", "a@b", 2
@@ -106,6 +107,7 @@ func TestSnapshotRevert(t *testing.T) {
 	cut := command.SnapshotCut{ID: 21, Volume: 1, Generation: v.Generation, Revision: v.Revision}
 	refuse(t, r, []refusal{
 		{"an export", acquire, model.Conflict},
+		{"its machine is to run", command.VMPower{VM: 30, Power: model.PowerOn, Node: 1}, model.Conflict},
 		{"a snapshot", command.SnapshotCreate{Name: "now", Cuts: []command.SnapshotCut{cut}}, model.Conflict},
 		{"another size", command.VolumeResize{Volume: 1, Size: 3 << 30}, model.Conflict},
 	})
@@ -114,6 +116,10 @@ func TestSnapshotRevert(t *testing.T) {
 		t.Errorf("after the cancelling: %+v at epoch %d", v.Revert, v.Epoch)
 	}
 
+	r.ok(command.VMPower{VM: 30, Power: model.PowerOn, Node: 1})
+	refuse(t, r, []refusal{{"its machine runs", revert, model.Conflict}})
+	r.ok(command.VMPower{VM: 30, Power: model.PowerOff})
+	r.ok(command.VMReport{VM: 30, Node: 1, State: model.VMStopped})
 	r.ok(command.SnapshotRevert{Volume: 1, Snapshot: 7})
 	hold(r, model.ForMaintenance)
 	v = r.volume(1)
