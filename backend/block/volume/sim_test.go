@@ -239,7 +239,7 @@ func (w *simWorld) supervise() {
 			proc: &simProc{net: w.simNet, node: n, by: map[model.DiskID]*simConn{}},
 		}
 		w.setHolder(h)
-		if w.snapping && w.chance(0.2) {
+		if w.snapping && !w.quiet.Load() && w.chance(0.2) {
 			w.raft.cutUnheld()
 		}
 		rec := w.raft.acquire()

@@ -2,6 +2,7 @@ package volume
 
 import (
 	"math/rand/v2"
+	"slices"
 	"time"
 )
 
@@ -111,13 +112,14 @@ func (w *simWorld) startNode(n *simNode) {
 
 func (w *simWorld) breakOne() {
 	w.mu.Lock()
+	all := slices.Clone(w.conns)
+	w.mu.Unlock()
 	var open []*simConn
-	for _, c := range w.conns {
-		if c.broken == nil {
+	for _, c := range all {
+		if !c.isBroken() {
 			open = append(open, c)
 		}
 	}
-	w.mu.Unlock()
 	if len(open) > 0 {
 		open[w.intn(len(open))].breakOff(errLost)
 	}

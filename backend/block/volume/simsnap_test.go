@@ -38,9 +38,8 @@ func (w *simWorld) cutSnapshots(n int) {
 			ctx, cancel := context.WithTimeout(w.t.Context(), 10*time.Second)
 			defer cancel()
 			err := Cut(ctx, []*Volume{v}, func(ctx context.Context, recs []model.Volume) ([]model.Volume, error) {
-				rec := recs[0]
 				rec, err := w.raft.propose(ctx, func() (model.Volume, error) {
-					return w.raft.cut(id, rec.Generation, rec.Revision, call)
+					return w.raft.cut(id, recs[0].Generation, recs[0].Revision, call)
 				})
 				if rec.ID == 0 {
 					return nil, err
