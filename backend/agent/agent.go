@@ -157,7 +157,8 @@ func (a *Agent) Run(ctx context.Context) error {
 }
 
 // following gives every held volume the newest record of it: another than its
-// holder may have made it larger, wish its members to move, or be its holder by now.
+// holder may have made it larger, wish its members to move, have deleted a snapshot of
+// it, or be its holder by now.
 func (a *Agent) following(ctx context.Context) {
 	for {
 		view := a.cfg.Meta.Local()

@@ -56,6 +56,9 @@ func (a *Agent) Acquire(ctx context.Context, id model.VolumeID, purpose model.Pu
 		case err != nil:
 			return nil, err
 		case h == nil: // held here for maintenance, which gives way
+			if err := a.reverting(id); err != nil {
+				return nil, err
+			}
 			if err := a.yield(ctx, id); err != nil {
 				return nil, err
 			}
@@ -78,6 +81,16 @@ func (a *Agent) Acquire(ctx context.Context, id model.VolumeID, purpose model.Pu
 		}
 		return h, nil
 	}
+}
+
+// reverting is why a volume cannot be had now, as this node knows: who reverts it
+// shall not be disturbed for nothing.
+func (a *Agent) reverting(id model.VolumeID) error {
+	rec, err := a.cfg.Meta.Local().Volume(id)
+	if err != nil || !rec.Revert.Due() {
+		return nil //nolint:nilerr // acquiring it will say what is wrong
+	}
+	return model.Errorf(model.Conflict, "the volume %q is being reverted to its snapshot %q", rec.Name, rec.Revert.Name)
 }
 
 // join finds or makes the Hold of a volume. mine says that the caller has to
@@ -178,7 +191,7 @@ func (a *Agent) acquire(ctx context.Context, id model.VolumeID, purpose model.Pu
 		if err != nil {
 			return model.Volume{}, err
 		}
-		if rec.Holder != 0 && rec.Holder != a.cfg.Self {
+		if rec.Holder != 0 && rec.Holder != a.cfg.Self && !rec.Revert.Due() {
 			a.askYield(ctx, rec)
 		}
 		out, err := a.cfg.Meta.Apply(ctx, model.System, command.VolumeAcquire{

@@ -10,9 +10,9 @@ import (
 	"drystone.example/drystone/backend/model"
 )
 
-// A volume that nobody uses and whose columns are not whole is held for
-// maintenance by a node the leader chooses, until the columns are whole or
-// somebody wants to use the volume.
+// A volume that nobody uses and whose columns are not whole, or that is reverted, or
+// of which snapshots were deleted, is held for maintenance by a node the leader
+// chooses, until that is done or somebody wants to use the volume.
 
 // The calls between agents.
 const (
@@ -79,9 +79,9 @@ func (a *Agent) maintain(id model.VolumeID) {
 }
 
 // NeedsWork reports whether a volume has columns with too few active members, or
-// with members that are not active or shall leave.
+// with members that are not active or shall leave, or something to free or to revert.
 func NeedsWork(rec model.Volume) bool {
-	return slices.ContainsFunc(rec.Columns, func(c model.Column) bool {
+	return rec.Trim.Due() || rec.Revert.Due() || slices.ContainsFunc(rec.Columns, func(c model.Column) bool {
 		return c.Staying() < rec.Copies || c.Staying() < len(c.Members)
 	})
 }

@@ -85,6 +85,26 @@ func (r record) ChangeMembers(ctx context.Context, id model.VolumeID, gen model.
 	return rec, err
 }
 
+// Kept is a linearizable read of the record and of what it keeps.
+func (r record) Kept(ctx context.Context, id model.VolumeID) (model.Volume, []model.Epoch, error) {
+	view, err := r.a.cfg.Meta.View(ctx)
+	if err != nil {
+		return model.Volume{}, nil, err
+	}
+	rec, err := view.Volume(id)
+	return rec, rec.KeptEpochs(view.SnapshotsOf(id)), err
+}
+
+// Tended says through raft what was done.
+func (r record) Tended(ctx context.Context, id model.VolumeID, gen model.Generation, done model.Tended,
+) (model.Volume, error) {
+	out, err := r.a.cfg.Meta.Apply(ctx, model.System, command.VolumeTended{
+		Volume: id, Generation: gen, Tended: done,
+	})
+	rec, _ := out.(model.Volume) // it comes with a Conflict too
+	return rec, err
+}
+
 // Volume is a linearizable read.
 func (r record) Volume(ctx context.Context, id model.VolumeID) (model.Volume, error) {
 	view, err := r.a.cfg.Meta.View(ctx)

@@ -44,6 +44,8 @@ type HoldStatus struct {
 	Serving bool        `json:"serving"`
 	Reason  string      `json:"reason,omitempty"`
 	Fill    volume.Fill `json:"fill,omitzero"`
+
+	Tending volume.Tending `json:"tending,omitzero"`
 }
 
 // usage remembers what the nodes said last.
@@ -170,7 +172,7 @@ func (a *Agent) own(ctx context.Context) Usage {
 		status := HoldStatus{Reason: "it is being taken over"}
 		if ready := a.holds.serving(h.id); ready != nil {
 			s := ready.volume.Status()
-			status = HoldStatus{Serving: s.Serving, Reason: s.Reason, Fill: s.Fill}
+			status = HoldStatus{Serving: s.Serving, Reason: s.Reason, Fill: s.Fill, Tending: s.Tending}
 		}
 		out.Holds[h.id] = status
 	}

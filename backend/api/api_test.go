@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"strings"
 	"testing"
 
 	"drystone.example/drystone/backend/api/apitest"
@@ -88,11 +89,42 @@ func TestSnapshots(t *testing.T) {
 		_, err = c.Snapshot(ctx, ref)
 		apitest.CodeIs(t, ref, err, model.NotFound)
 	}
+	deleteAndRevert(t, r)
 	if err := c.DeleteVolume(ctx, "data"); err != nil {
 		t.Fatal(err)
 	}
 	if l, err := c.Snapshots(ctx, ""); err != nil || len(l.Items) != 1 {
 		t.Errorf("with the volume gone its snapshots are %+v, %v", l.Items, err)
+	}
+}
+
+// deleteAndRevert ends with data having snapshots that nobody counts.
+func deleteAndRevert(t *testing.T, r *apitest.Rig) {
+	t.Helper()
+	ctx, c, viewer := t.Context(), r.As(t, model.Admin), r.As(t, model.Viewer)
+	_, err := c.RevertSnapshot(ctx, "data@tuesday", schema.RevertSpec{})
+	apitest.CodeIs(t, "revert to a snapshot that is not there", err, model.NotFound)
+	_, err = c.RevertSnapshot(ctx, "data@monday", schema.RevertSpec{NoSnapshot: true, Snapshot: "x"})
+	apitest.CodeIs(t, "a name for no snapshot", err, model.Invalid)
+	_, err = viewer.RevertSnapshot(ctx, "data@monday", schema.RevertSpec{})
+	apitest.CodeIs(t, "a viewer reverts", err, model.Denied)
+	v, err := c.RevertSnapshot(ctx, "data@monday", schema.RevertSpec{})
+	if err != nil || v.Name != "data" {
+		t.Fatalf("RevertSnapshot = %+v, %v", v, err)
+	}
+	l, err := c.Snapshots(ctx, "data")
+	if err != nil || len(l.Items) != 2 || !strings.HasPrefix(l.Items[1].Name, "before-revert-") {
+		t.Errorf("after the revert the snapshots are %+v, %v", l.Items, err)
+	}
+	apitest.CodeIs(t, "cancel a revert that is done", c.CancelRevert(ctx, "data"), model.Conflict)
+	apitest.CodeIs(t, "a viewer cancels", viewer.CancelRevert(ctx, "data"), model.Denied)
+	apitest.CodeIs(t, "a viewer deletes", viewer.DeleteSnapshot(ctx, "data@monday"), model.Denied)
+	if err := c.DeleteSnapshot(ctx, "data@monday"); err != nil {
+		t.Errorf("DeleteSnapshot: %v", err)
+	}
+	apitest.CodeIs(t, "deleting it again", c.DeleteSnapshot(ctx, "data@monday"), model.NotFound)
+	if v, err := c.Volume(ctx, "data"); err != nil || v.Tending == nil || v.Tending.Kind != schema.Freeing {
+		t.Errorf("with a snapshot deleted the volume is %+v, %v", v, err)
 	}
 }
 

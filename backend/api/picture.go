@@ -175,6 +175,7 @@ func (p *picture) volume(v model.Volume, columns bool) schema.Volume {
 			Ended: s.Ended, Compared: s.Compared, Skipped: s.Skipped, Different: s.Different, Diverged: s.Diverged,
 		}
 	}
+	o.Tending = tending(v, r.Tending)
 	if vm, ok := p.VMOf(v.ID); ok {
 		o.AttachedTo = vm.ID
 	}
@@ -207,6 +208,24 @@ func lostOf(ranges []model.LostRange) *schema.Lost {
 		o.Size += r.Length
 	}
 	return o
+}
+
+// tending is what the record says is to be done for a volume's snapshots, and how far
+// its holder says that is.
+func tending(v model.Volume, told *schema.Tending) *schema.Tending {
+	var out schema.Tending
+	switch {
+	case v.Revert.Due():
+		out = schema.Tending{Kind: schema.Reverting, Snapshot: v.Revert.Name}
+	case v.Trim.Due():
+		out = schema.Tending{Kind: schema.Freeing}
+	default:
+		return nil
+	}
+	if told != nil && told.Kind == out.Kind {
+		out.Done, out.Total, out.Error = told.Done, told.Total, told.Error
+	}
+	return &out
 }
 
 // vmState is what its node reports, unless that is away.

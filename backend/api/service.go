@@ -38,6 +38,17 @@ type Storage interface {
 	// written to. Its name is valid.
 	CreateSnapshot(ctx context.Context, by model.Actor, id model.VolumeID, name string) (model.Snapshot, error)
 
+	// DeleteSnapshot forgets a snapshot at once; its space is freed later.
+	DeleteSnapshot(ctx context.Context, by model.Actor, id model.SnapshotID) error
+
+	// RevertSnapshot begins to make the snapshot's volume what it was then. The
+	// volume as it is becomes a snapshot of the name keep first, unless that is
+	// empty. The volume must not be in use.
+	RevertSnapshot(ctx context.Context, by model.Actor, s model.Snapshot, keep string) (model.Volume, error)
+
+	// CancelRevert ends a revert that has not changed anything yet.
+	CancelRevert(ctx context.Context, by model.Actor, id model.VolumeID) (model.Volume, error)
+
 	// AddDisk makes a file or block device of a node part of the pool. With a
 	// size, a file of that size is made first.
 	AddDisk(ctx context.Context, by model.Actor, node model.NodeID, spec schema.DiskSpec) (model.Disk, error)
@@ -190,4 +201,6 @@ type VolumeReport struct {
 	Used model.Bytes  // on the disks, one copy counted
 	Fill *schema.Fill // while members are joining
 	Lost []model.LostRange
+
+	Tending *schema.Tending // while its holder frees or reverts
 }

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"time"
 
 	"drystone.example/drystone/backend/api/schema"
 	"drystone.example/drystone/backend/model"
@@ -69,6 +70,59 @@ func (s *Server) getSnapshot(ctx context.Context, in *bySnapshot) (*out[schema.S
 		return nil, err
 	}
 	return answer(p.snapshot(snap), nil)
+}
+
+func (s *Server) deleteSnapshot(ctx context.Context, in *bySnapshot) (*done, error) {
+	snap, err := s.findSnapshot(ctx, in.Ref)
+	if err != nil {
+		return nil, err
+	}
+	return finished(s.Service.DeleteSnapshot(ctx, by(ctx), snap.ID))
+}
+
+type revertInput struct {
+	Ref  string `path:"ref" minLength:"1" maxLength:"127" doc:"identifier, or VOLUME@NAME"`
+	Body schema.RevertSpec
+}
+
+func (s *Server) revertSnapshot(ctx context.Context, in *revertInput) (*out[schema.Volume], error) {
+	snap, err := s.findSnapshot(ctx, in.Ref)
+	if err != nil {
+		return nil, err
+	}
+	keep := in.Body.Snapshot
+	switch {
+	case in.Body.NoSnapshot && keep != "":
+		return nil, model.Errorf(model.Invalid, "a name is given for a snapshot that is not wanted")
+	case !in.Body.NoSnapshot && keep == "":
+		keep = "before-revert-" + time.Now().UTC().Format("20060102-150405")
+	}
+	v, err := s.Service.RevertSnapshot(ctx, by(ctx), snap, keep)
+	if err != nil {
+		return nil, err
+	}
+	p, err := s.picture(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return answer(p.volume(v, false), nil)
+}
+
+func (s *Server) cancelRevert(ctx context.Context, in *byRef) (*done, error) {
+	id, err := s.volumeID(ctx, in.Ref)
+	if err != nil {
+		return nil, err
+	}
+	_, err = s.Service.CancelRevert(ctx, by(ctx), id)
+	return finished(err)
+}
+
+func (s *Server) findSnapshot(ctx context.Context, ref string) (model.Snapshot, error) {
+	view, err := s.Record.View(ctx)
+	if err != nil {
+		return model.Snapshot{}, err
+	}
+	return view.FindSnapshot(ref)
 }
 
 func (p *picture) snapshot(s model.Snapshot) schema.Snapshot {

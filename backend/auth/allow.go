@@ -100,6 +100,8 @@ var least = map[deed]model.Role{
 	{View, Snapshot}:   model.Viewer,
 	{Create, Snapshot}: model.Admin,
 	{Export, Snapshot}: model.Admin,
+	{Change, Snapshot}: model.Admin,
+	{Delete, Snapshot}: model.Admin,
 }
 
 // Allow returns nil if the subject may do verb to the object. Otherwise the error

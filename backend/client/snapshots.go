@@ -63,3 +63,18 @@ func (c *Client) DiffSnapshot(ctx context.Context, ref, until string, each func(
 	}
 	return err
 }
+
+// DeleteSnapshot forgets a snapshot.
+func (c *Client) DeleteSnapshot(ctx context.Context, ref string) error {
+	return c.remove(ctx, at("snapshots", ref))
+}
+
+// RevertSnapshot begins to make a volume what it was when the snapshot was cut.
+func (c *Client) RevertSnapshot(ctx context.Context, ref string, spec schema.RevertSpec) (schema.Volume, error) {
+	return post[schema.Volume](ctx, c, at("snapshots", ref, "revert"), spec)
+}
+
+// CancelRevert ends a revert that has not changed anything yet.
+func (c *Client) CancelRevert(ctx context.Context, volume string) error {
+	return c.remove(ctx, at("volumes", volume, "revert"))
+}

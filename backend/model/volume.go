@@ -104,6 +104,9 @@ type Volume struct {
 
 	// Scrub is what the last comparison of its copies found.
 	Scrub VolumeScrub `json:"scrub,omitzero"`
+
+	Trim   Trim   `json:"trim,omitzero"`
+	Revert Revert `json:"revert,omitzero"`
 }
 
 // A VolumeScrub is what a comparison of a volume's copies found.

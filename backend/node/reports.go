@@ -50,11 +50,17 @@ func (s service) Volumes(ctx context.Context) map[model.VolumeID]api.VolumeRepor
 			out[id] = r
 		}
 		for id, h := range u.Holds {
+			r := out[id]
 			if h.Fill != (volume.Fill{}) {
-				r := out[id]
 				r.Fill = &schema.Fill{Done: h.Fill.Done, Total: h.Fill.Total}
-				out[id] = r
 			}
+			if t := h.Tending; t != (volume.Tending{}) {
+				r.Tending = &schema.Tending{Kind: schema.Freeing, Done: t.Done, Total: t.Total, Error: t.Error}
+				if t.Reverts {
+					r.Tending.Kind = schema.Reverting
+				}
+			}
+			out[id] = r
 		}
 	}
 	for id, ranges := range s.n.agent.Lost() {

@@ -98,6 +98,35 @@ func (s service) CreateSnapshot(ctx context.Context, by model.Actor, id model.Vo
 	return s.n.agent.Snapshot(ctx, by, id, name)
 }
 
+// DeleteSnapshot forgets a snapshot; the volume's holder frees its space.
+func (s service) DeleteSnapshot(ctx context.Context, by model.Actor, id model.SnapshotID) error {
+	_, err := s.n.meta.Apply(ctx, by, command.SnapshotDelete{Snapshot: id})
+	return err
+}
+
+// RevertSnapshot has the record say what the volume shall be; a holder for
+// maintenance makes it so.
+func (s service) RevertSnapshot(ctx context.Context, by model.Actor, of model.Snapshot, keep string) (model.Volume, error) {
+	c := command.SnapshotRevert{Volume: of.Volume, Snapshot: of.ID}
+	if keep != "" {
+		c.Keep, c.KeepName = model.NewID[model.SnapshotID](), keep
+	}
+	out, err := s.n.meta.Apply(ctx, by, c)
+	if err != nil {
+		return model.Volume{}, err
+	}
+	return out.(model.Volume), nil //nolint:errcheck,forcetypeassert // the command says what it returns
+}
+
+// CancelRevert takes back what the record says.
+func (s service) CancelRevert(ctx context.Context, by model.Actor, id model.VolumeID) (model.Volume, error) {
+	out, err := s.n.meta.Apply(ctx, by, command.SnapshotRevert{Volume: id, Cancel: true})
+	if err != nil {
+		return model.Volume{}, err
+	}
+	return out.(model.Volume), nil //nolint:errcheck,forcetypeassert // the command says what it returns
+}
+
 func (s service) AddDisk(ctx context.Context, by model.Actor, node model.NodeID, spec schema.DiskSpec) (model.Disk, error) {
 	return s.n.agent.AddDiskAt(ctx, by, node, agent.NewDisk{
 		Path: spec.Path, Size: spec.Size, Sparse: spec.Sparse, Wipe: spec.Wipe,

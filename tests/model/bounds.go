@@ -39,6 +39,10 @@ var small = []Bound{
 		Writes: 1, Reigns: 3, Drops: 1, Joins: 1,
 	},
 	{
+		Name: "deleted snapshot", Disks: 2, Copies: 2, Pages: 1, Blocks: 1, Epochs: 2,
+		Writes: 2, Reigns: 2, Drops: 1, Joins: 1, Trim: true,
+	},
+	{
 		Name: "substitute", Disks: 3, Copies: 2, Pages: 1, Blocks: 1, Epochs: 1,
 		Writes: 1, Reigns: 2, Drops: 2, Joins: 2,
 	},
@@ -68,7 +72,7 @@ var small = []Bound{
 var wide = Bound{
 	Name: "random walks", Disks: 3, Copies: 2, Pages: 2, Blocks: 2, Epochs: 2,
 	Writes: 4, Reigns: 6, Drops: 6, Joins: 6, Marks: 3, Crashes: 4, Checkpoints: 4,
-	Discard: true, Overlap: true, Delay: true, Journal: true,
+	Discard: true, Trim: true, Overlap: true, Delay: true, Journal: true,
 }
 
 // large bounds are explored up to a limit of states, at night.
@@ -84,6 +88,10 @@ var large = []Bound{
 	{
 		Name: "snapshot and discard", Disks: 2, Copies: 2, Pages: 1, Blocks: 2, Epochs: 2,
 		Writes: 3, Reigns: 3, Drops: 1, Joins: 1, Discard: true,
+	},
+	{
+		Name: "deleted snapshot and discard", Disks: 2, Copies: 2, Pages: 1, Blocks: 1, Epochs: 2,
+		Writes: 3, Reigns: 2, Drops: 1, Joins: 1, Discard: true, Trim: true,
 	},
 	{
 		Name: "three copies, two writes", Disks: 3, Copies: 3, Pages: 1, Blocks: 1, Epochs: 1,

@@ -20,6 +20,7 @@
 //	drop, join, activate    volume/commit.go (planColumn)
 //	fill, copies            volume/fill.go
 //	forget                  volume/tombs.go
+//	delete snapshot, trim   state.snapshotDelete, volume/trim.go
 //	arrive, sync            disk/commit.go, compose.go
 //	checkpoint              disk/keeper.go
 //	crash, replay           disk/journal.go, replay.go

@@ -140,7 +140,8 @@ func (m *Model) fillPage(s *State, k, d int, p uint8, out emit) {
 
 // differs decides whether a version is copied, or removed where the source has
 // none. It does not ask which is newer: the returning side may hold writes nobody
-// was told of. Of two tombstones, or one and nothing, it wants the same on both.
+// was told of. Of two tombstones it wants the same on both. What only one side has
+// at or below the cutoff was removed meanwhile, or its removal never came to be.
 func (m *Model) differs(from, to Version, cutoff Stamp, substitute bool) bool {
 	switch {
 	case same(from, to):
@@ -150,7 +151,10 @@ func (m *Model) differs(from, to Version, cutoff Stamp, substitute bool) bool {
 	case m.Mistake == FillNewer && substitute, m.Mistake == FillNewerAlways:
 		return from.Stamp > to.Stamp
 	}
-	return from.Stamp > cutoff || to.Stamp > cutoff || from.empty() && to.empty()
+	// The rule about forgetting tombstones makes sure of what this one does for them:
+	// ForgetEarly leaves out both.
+	lone := (from.Stamp == 0) != (to.Stamp == 0) && m.Mistake != DeltaKeeps && m.Mistake != ForgetEarly
+	return from.Stamp > cutoff || to.Stamp > cutoff || lone || from.empty() && to.empty()
 }
 
 // activate proposes that a filled member is active. Where that makes the column

@@ -28,6 +28,9 @@ const (
 	CutInFlight
 	CopiesUnlisted
 	PromoteStale
+	TrimSeen
+	TrimPresent
+	DeltaKeeps
 
 	// Of a holder with an outdated view.
 	NoSwap
@@ -70,6 +73,9 @@ var mistakeName = [mistakes]string{
 	CutInFlight:        "a snapshot is cut with writes in flight",
 	CopiesUnlisted:     "a copy is not listed by the next promise",
 	PromoteStale:       "a stale member is promoted",
+	TrimSeen:           "a version is removed that a snapshot sees",
+	TrimPresent:        "a version is removed that the present epoch sees",
+	DeltaKeeps:         "a delta leaves what was removed meanwhile",
 
 	NoSwap:         "raft takes a proposal without comparing",
 	AnswerAssumed:  "a holder takes an unanswered proposal for granted",

@@ -218,6 +218,7 @@ type State struct {
 	// that was acknowledged or read, and what each snapshot held when it was cut.
 	Discards uint8
 	Floor    [maxPages][maxBlocks]uint8
+	Gone     uint8 // deleted snapshots, by bit
 	Snap     [maxEpochs][maxPages][maxBlocks]uint8
 }
 

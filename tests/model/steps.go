@@ -10,6 +10,7 @@ type Bound struct {
 	Drops, Joins, Marks  uint8
 	Crashes, Checkpoints uint8
 	Discard              bool
+	Trim                 bool // snapshots are deleted
 	Overlap              bool // an old holder lives on, without its lease
 	Delay                bool // raft's answers are under way
 	Journal              bool // what disks do is not durable at once
@@ -52,6 +53,7 @@ func (m *Model) steps(s *State, out emit) {
 		}
 	}
 	m.acquire(s, out)
+	m.deleteSnapshot(s, out)
 }
 
 // holder emits what one holder may do.
@@ -72,6 +74,7 @@ func (m *Model) holder(s *State, k int, out emit) {
 			m.cut(s, k, out)
 		}
 		m.forget(s, k, out)
+		m.trim(s, k, out)
 		m.mark(s, k, out)
 	}
 	m.promote(s, k, out)

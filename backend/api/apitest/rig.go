@@ -167,6 +167,31 @@ func (s *Service) CreateSnapshot(ctx context.Context, by model.Actor, id model.V
 	return cut.Snapshots[0], nil
 }
 
+func (s *Service) DeleteSnapshot(ctx context.Context, by model.Actor, id model.SnapshotID) error {
+	_, err := s.record.Apply(ctx, by, command.SnapshotDelete{Snapshot: id})
+	return err
+}
+
+// RevertSnapshot begins a revert that is done when somebody looks.
+func (s *Service) RevertSnapshot(ctx context.Context, by model.Actor, of model.Snapshot, keep string) (model.Volume, error) {
+	c := command.SnapshotRevert{Volume: of.Volume, Snapshot: of.ID}
+	if keep != "" {
+		c.Keep, c.KeepName = model.NewID[model.SnapshotID](), keep
+	}
+	v, err := as[model.Volume](s.record.Apply(ctx, by, c))
+	if err != nil {
+		return v, err
+	}
+	_, err = s.record.Apply(ctx, model.System, command.VolumeTended{
+		Volume: v.ID, Generation: v.Generation, Tended: model.Tended{Reverted: v.Revert.Began},
+	})
+	return v, err
+}
+
+func (s *Service) CancelRevert(ctx context.Context, by model.Actor, id model.VolumeID) (model.Volume, error) {
+	return as[model.Volume](s.record.Apply(ctx, by, command.SnapshotRevert{Volume: id, Cancel: true}))
+}
+
 func (s *Service) AddDisk(ctx context.Context, by model.Actor, node model.NodeID, spec schema.DiskSpec) (model.Disk, error) {
 	return as[model.Disk](s.record.Apply(ctx, by, command.DiskAdd{Disk: model.Disk{
 		ID: model.NewID[model.DiskID](), Node: node, Path: spec.Path, Size: spec.Size,

@@ -18,6 +18,12 @@ type Snapshot struct {
 	Group      model.SnapshotID `json:"group,omitzero" doc:"the same for all that were cut at one moment"`
 }
 
+// A RevertSpec says how a volume is reverted.
+type RevertSpec struct {
+	NoSnapshot bool   `json:"no_snapshot,omitempty" doc:"do not keep the volume as it is now"`
+	Snapshot   string `json:"snapshot,omitempty" maxLength:"63" doc:"name for the volume as it is now; without one it is before-revert-TIME"`
+}
+
 // A SnapshotSpec asks for a snapshot.
 type SnapshotSpec struct {
 	Name string `json:"name" maxLength:"63"`

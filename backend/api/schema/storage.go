@@ -33,6 +33,7 @@ type Volume struct {
 	Fill             *Fill            `json:"fill,omitempty"`
 	Lost             *Lost            `json:"lost,omitempty" doc:"what has no good copy any more; absent if nothing"`
 	Scrub            *VolumeScrub     `json:"scrub,omitempty" doc:"what the last comparison of its copies found; absent: there was none"`
+	Tending          *Tending         `json:"tending,omitempty"`
 	AttachedTo       model.VMID       `json:"attached_to,omitzero"`
 	Created          time.Time        `json:"created"`
 	ColumnsTotal     int              `json:"columns_total"`
@@ -62,6 +63,26 @@ type Fill struct {
 	Done  model.Bytes `json:"done_bytes"`
 	Total model.Bytes `json:"total_bytes"`
 }
+
+// A Tending is what goes on with a volume's snapshots in the background: what
+// deleted ones have left is freed, or the volume is reverted to one and cannot be
+// used meanwhile.
+type Tending struct {
+	Kind     TendingKind `json:"kind" enum:"freeing,reverting"`
+	Snapshot string      `json:"snapshot,omitempty" doc:"that the volume is reverted to"`
+	Done     model.Bytes `json:"done_bytes"`
+	Total    model.Bytes `json:"total_bytes" doc:"zero while nobody is at it"`
+	Error    string      `json:"error,omitempty" doc:"why it does not get on"`
+}
+
+// A TendingKind is what is done.
+type TendingKind string
+
+// The kinds, complete.
+const (
+	Freeing   TendingKind = "freeing"
+	Reverting TendingKind = "reverting"
+)
 
 // A Column is one stripe's mirrored home.
 type Column struct {

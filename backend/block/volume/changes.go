@@ -51,11 +51,19 @@ func (v *Volume) changes(ctx context.Context, since, until model.Epoch, off, n i
 		}
 		return 0
 	})
+	for _, e := range []model.Epoch{since, until} { // asked after it was read: see trim
+		if err == nil {
+			err = v.keeps(e)
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
 	out := make([]Change, len(found))
 	for i, s := range found {
 		out[i] = Change{Length: model.Bytes(s.length), Changed: s.set}
 	}
-	return out, err
+	return out, nil
 }
 
 // changed is the rule by which a page was changed between two epochs of which each

@@ -22,6 +22,9 @@ type Config struct {
 	Grace time.Duration
 	// FillRate bounds what filling copies for this volume, in bytes a second.
 	FillRate model.Bytes
+	// TrimRate bounds what is freed of deleted snapshots of this volume, in bytes a
+	// second.
+	TrimRate model.Bytes
 }
 
 // Default returns the timing that production uses.
@@ -31,6 +34,7 @@ func Default() Config {
 		Timeout:  3 * time.Second,
 		Grace:    10 * time.Minute,
 		FillRate: 256 << 20,
+		TrimRate: 512 << 20,
 	}
 }
 
@@ -48,5 +52,6 @@ func (c Config) validate() error {
 	check(c.Timeout > 0, "Timeout is not positive")
 	check(c.Grace >= 0, "Grace is negative")
 	check(c.FillRate > 0, "FillRate is not positive")
+	check(c.TrimRate > 0, "TrimRate is not positive")
 	return errors.Join(errs...)
 }

@@ -74,7 +74,7 @@ func decideCut(ctx, hold context.Context, volumes []*Volume,
 		try, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitTimeout)
 		now, err := commit(try, recs)
 		cancel()
-		moved := adoptAll(volumes, now)
+		moved := adoptAll(volumes, recs, now)
 		switch code := model.CodeOf(err); {
 		case err == nil:
 			return nil
@@ -92,18 +92,18 @@ func decideCut(ctx, hold context.Context, volumes []*Volume,
 }
 
 // adoptAll gives volumes the records that are theirs and reports whether one of
-// them was news.
-func adoptAll(volumes []*Volume, recs []model.Volume) (moved bool) {
-	for _, v := range volumes {
+// them knows by now of a newer one than was proposed for: from these, or because it
+// followed the record meanwhile.
+func adoptAll(volumes []*Volume, proposed, recs []model.Volume) (moved bool) {
+	for i, v := range volumes {
+		v.mu.Lock()
 		for _, rec := range recs {
-			if rec.ID != v.id {
-				continue
+			if rec.ID == v.id && v.err == nil {
+				v.adopt(rec)
 			}
-			v.mu.Lock()
-			before := v.rec.Revision
-			moved = v.err == nil && v.adopt(rec) && v.rec.Revision > before || moved
-			v.unlock()
 		}
+		moved = moved || v.err == nil && v.rec.Revision > proposed[i].Revision
+		v.unlock()
 	}
 	return moved
 }

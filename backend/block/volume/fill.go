@@ -72,18 +72,23 @@ func (f *fill) moveTo(to uint32) {
 
 // covers reports whether all pages a part touches were reached.
 func (f *fill) covers(p *part) bool {
-	if p.kind == disk.Copy || p.kind == disk.Remove {
-		return f.has(p.page)
-	}
-	if p.count == 0 {
-		return true
-	}
-	for page, last := p.block.Page(), (p.block + layout.Block(p.count) - 1).Page(); page <= last; page++ {
+	for page, end := p.pages(); page < end; page++ {
 		if !f.has(page) {
 			return false
 		}
 	}
 	return true
+}
+
+// pages are the pages [from, end) that a part touches.
+func (p *part) pages() (from, end uint32) {
+	switch {
+	case p.kind == disk.Copy || p.kind == disk.Remove:
+		return p.page, p.page + 1
+	case p.count == 0:
+		return 0, 0
+	}
+	return p.block.Page(), (p.block + layout.Block(p.count) - 1).Page() + 1
 }
 
 // fillAll fills joining members, one column at a time.
@@ -290,12 +295,14 @@ func before(a, b disk.Version) bool {
 }
 
 // differs is the rule of tests/model (copies): a version is made equal where
-// either side is above the cutoff, whichever is newer. A tombstone that only one
-// side has forgotten reads the same; it is made equal too, so that members that
-// are active hold the same.
+// either side is above the cutoff, whichever is newer, and where only one side has
+// it: below the cutoff that is one that was removed meanwhile, because nobody saw it
+// any more or because it was a tombstone, and that the returning side still has; or
+// one whose removal only the returning side has heard of.
 func (v *Volume) differs(from, to disk.Version, cutoff model.Stamp) bool {
 	above := from.Stamp.After(cutoff) || to.Stamp.After(cutoff) && !v.plant.deltaOneSided
-	return from != to && (above || from.Mask|to.Mask == 0)
+	lone := from.Stamp.IsZero() != to.Stamp.IsZero() && !v.plant.deltaKeeps
+	return from != to && (above || lone || from.Mask|to.Mask == 0)
 }
 
 // listAny lists on the first active member of a column that answers.
@@ -411,13 +418,19 @@ func epochs(a, b map[model.Epoch]disk.Version) (out []model.Epoch) {
 // throttle keeps filling below its rate, and to half of the time while the guest
 // is at work.
 func (v *Volume) throttle(ctx context.Context, copied model.Bytes, took time.Duration) error {
+	return v.pace(ctx, &v.fillNext, v.cfg.FillRate, copied, took)
+}
+
+// pace keeps work in the background below rate, of which next is the clock, and to
+// half of the time while the guest is at work.
+func (v *Volume) pace(ctx context.Context, next *time.Time, rate, did model.Bytes, took time.Duration) error {
 	now := time.Now()
 	v.mu.Lock()
-	if v.fillNext.Before(now) {
-		v.fillNext = now
+	if next.Before(now) {
+		*next = now
 	}
-	v.fillNext = v.fillNext.Add(time.Duration(copied) * time.Second / time.Duration(v.cfg.FillRate))
-	pause := v.fillNext.Sub(now)
+	*next = next.Add(time.Duration(did) * time.Second / time.Duration(rate))
+	pause := next.Sub(now)
 	v.mu.Unlock()
 	if v.spans.busy() > fillWorkers {
 		pause = max(pause, took)
@@ -444,10 +457,10 @@ func (v *Volume) fillFor(ctx context.Context, j *job) error {
 	for i := range j.parts {
 		p := &j.parts[i]
 		for _, m := range v.columns[p.column].members {
-			if m.fill == nil || p.count == 0 {
+			if m.fill == nil {
 				continue
 			}
-			for page := p.block.Page(); page <= (p.block + layout.Block(p.count) - 1).Page(); page++ {
+			for page, end := p.pages(); page < end; page++ {
 				if !m.fill.has(page) {
 					list = append(list, todo{m.fill, page})
 				}

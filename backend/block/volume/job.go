@@ -24,6 +24,7 @@ type part struct {
 	version disk.Version
 	lost    uint16 // blocks of the version that nobody has
 	only    *row   // the one row it goes to; nil: all active and joining members
+	fresh   bool   // a Copy that makes a version there was not: its stamp is its number
 }
 
 // A job is a request under way: some parts, their groups, and who waits. It is
@@ -92,6 +93,9 @@ func (v *Volume) newMessage(g *group, p *part) *message {
 	}
 	if p.kind == disk.Copy || p.kind == disk.Remove {
 		m.op.Epoch = p.version.Epoch
+	}
+	if p.fresh {
+		m.op.Version.Stamp = model.Stamp{Generation: v.gen, Number: g.number}
 	}
 	if n := p.blocks(); n > 0 {
 		m.op.Sums = j.sums[p.at : p.at+n]

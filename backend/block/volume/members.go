@@ -88,6 +88,7 @@ func (v *Volume) adopt(rec model.Volume) bool {
 	v.whole = v.isWhole()
 	v.wake = true
 	poke(v.filler)
+	poke(v.tender)
 	return true
 }
 

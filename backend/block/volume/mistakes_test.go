@@ -41,6 +41,15 @@ func TestSimulationCatchesMistakes(t *testing.T) {
 			{"snapshot", 3, func(w *simWorld) { w.cutSnapshots(1) }},
 			{"raft loses answers", 1, func(w *simWorld) { w.raft.loseFor(w.between(0, 20*time.Second)) }},
 		}},
+		{"free what a kept epoch sees", mistakes{trimSeen: true}, []simFault{
+			{"snapshot", 3, func(w *simWorld) { w.cutSnapshots(1) }},
+			{"a snapshot is deleted", 2, func(w *simWorld) { w.deleteSnapshot() }},
+		}},
+		{"what was freed comes back with a member", mistakes{deltaKeeps: true}, []simFault{
+			{"snapshot", 3, func(w *simWorld) { w.cutSnapshots(1) }},
+			{"a snapshot is deleted", 2, func(w *simWorld) { w.deleteSnapshot() }},
+			{"a member crashes", 2, func(w *simWorld) { w.crashMember() }},
+		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			for seed := uint64(1); seed <= bound; seed++ {

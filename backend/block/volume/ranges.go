@@ -105,7 +105,7 @@ func (r *ranges) acquire(ctx context.Context, s *span) error {
 	}
 	r.mu.Lock()
 	if s.list == &r.held {
-		<-s.granted // it is there: it was sent before s entered held
+		<-s.granted // it is there: both were done under r.mu
 	}
 	s.list.remove(s)
 	r.grant()
@@ -130,8 +130,8 @@ func (r *ranges) grant() {
 		next := s.next
 		if !r.held.blocked(s, nil) && !r.waiting.blocked(s, s) {
 			r.waiting.remove(s)
-			s.granted <- struct{}{}
 			r.held.push(s)
+			s.granted <- struct{}{} // last: who hears of it may release s without r.mu
 		}
 		s = next
 	}

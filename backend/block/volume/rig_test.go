@@ -81,6 +81,7 @@ type register struct {
 	lose   bool // the answer is lost, the change is made
 	times  int
 	before func() // runs before a change is made
+	snaps  []model.Snapshot
 }
 
 func (r *register) acquire() model.Volume {
@@ -141,6 +142,46 @@ func (r *register) ChangeMembers(ctx context.Context, _ model.VolumeID, gen mode
 		return model.Volume{}, model.Errorf(model.Unavailable, "the answer was lost")
 	}
 	return cloneRecord(r.rec), nil
+}
+
+func (r *register) Kept(context.Context, model.VolumeID) (model.Volume, []model.Epoch, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return cloneRecord(r.rec), r.rec.KeptEpochs(r.snaps), nil
+}
+
+func (r *register) Tended(_ context.Context, _ model.VolumeID, gen model.Generation, done model.Tended,
+) (model.Volume, error) {
+	time.Sleep(5 * time.Millisecond)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var err error
+	r.rec, err = applyTended(r.rec, gen, done)
+	return cloneRecord(r.rec), err
+}
+
+// applyTended is what the state machine does with a model.Tended.
+func applyTended(rec model.Volume, gen model.Generation, done model.Tended) (model.Volume, error) {
+	other := model.Errorf(model.Conflict, "there is something else to do")
+	switch {
+	case rec.Generation != gen:
+		return rec, model.Errorf(model.Fenced, "the record is at generation %d", rec.Generation)
+	case done.Trimmed != 0 && rec.Trim.Since == done.Trimmed:
+		rec.Trim = model.Trim{}
+	case done.Rests != 0 && rec.Trim.Since == done.Rests:
+		rec.Trim.Rests = true
+	case done.Begun != 0 && rec.Revert.Began == done.Begun:
+		rec.Revert.Running = true
+	case done.Reverted != 0 && rec.Revert.Began == done.Reverted:
+		rec.Size, rec.Revert = rec.Revert.Size, model.Revert{}
+		rec.Trim = model.Trim{Since: rec.Revision + 1}
+	case done.Trimmed != 0 && rec.Trim.Since == 0, done.Reverted != 0 && !rec.Revert.Due():
+		return rec, nil
+	default:
+		return rec, other
+	}
+	rec.Revision++
+	return rec, nil
 }
 
 func (r *register) stuck() bool {

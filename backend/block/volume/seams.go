@@ -80,6 +80,14 @@ type Record interface {
 
 	// Volume is a linearizable read of the record.
 	Volume(ctx context.Context, id model.VolumeID) (model.Volume, error)
+
+	// Kept returns the record, and the epochs that were kept when it was that
+	// (model.Volume.KeptEpochs).
+	Kept(ctx context.Context, id model.VolumeID) (model.Volume, []model.Epoch, error)
+
+	// Tended says what was done, and returns the new record. model.Conflict comes with
+	// the record as it is. It is safe to repeat.
+	Tended(ctx context.Context, id model.VolumeID, gen model.Generation, done model.Tended) (model.Volume, error)
 }
 
 // Lease is the right to serve the volume. While it is not valid, no request begins

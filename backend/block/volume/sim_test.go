@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -22,9 +23,10 @@ import (
 )
 
 var (
-	simSeeds = flag.Int("sim.seeds", 50, "how many seeds TestSimulation runs")
-	simFirst = flag.Uint64("sim.first", 1, "the first seed")
-	simLog   = flag.Bool("sim.log", false, "print what happens")
+	simSeeds   = flag.Int("sim.seeds", 50, "how many seeds TestSimulation runs")
+	simFirst   = flag.Uint64("sim.first", 1, "the first seed")
+	simReverts = flag.Int("sim.reverts", 8, "how many seeds TestRevertAmidFaults runs")
+	simLog     = flag.Bool("sim.log", false, "print what happens")
 )
 
 // The places that clients write: runs of blocks within a page, over the edge of
@@ -54,6 +56,7 @@ type simWorld struct {
 	holder  *simHolder // present one; nil: nobody serves
 	stop    chan struct{}
 	clients sync.WaitGroup
+	quiet   atomic.Bool // clients pause
 
 	snapping bool                    // snapshots are cut
 	snapped  map[simSnapBlock]uint64 // what each block of a snapshot was read as; guarded by hmu
@@ -80,6 +83,7 @@ type simProfile struct {
 	think                         time.Duration
 	clients                       int
 	faults                        []simFault
+	reverts                       bool // the volume is reverted in the end
 	store                         func(w *simWorld, id model.DiskID) simStore
 }
 
@@ -235,7 +239,7 @@ func (w *simWorld) supervise() {
 			proc: &simProc{net: w.simNet, node: n, by: map[model.DiskID]*simConn{}},
 		}
 		w.setHolder(h)
-		if w.snapping && w.chance(0.2) {
+		if w.snapping && !w.quiet.Load() && w.chance(0.2) {
 			w.raft.cutUnheld()
 		}
 		rec := w.raft.acquire()
@@ -333,7 +337,7 @@ func (w *simWorld) client(id int) {
 	for !w.stopped() {
 		time.Sleep(w.between(0, 2*w.profile.think))
 		_, v := w.present()
-		if v == nil {
+		if v == nil || w.quiet.Load() {
 			time.Sleep(50 * time.Millisecond)
 			continue
 		}
@@ -454,6 +458,11 @@ func (w *simWorld) run() string {
 	w.heal()
 	w.logf("healed")
 	healed := w.converge()
+	if w.profile.reverts {
+		if what := w.revertAmidFaults(); what != "" {
+			w.complain(what)
+		}
+	}
 	w.readSnapshots()
 	time.Sleep(time.Second)
 	close(w.stop)
@@ -467,7 +476,7 @@ func (w *simWorld) run() string {
 // converge waits until the volume serves with all members active.
 func (w *simWorld) converge() bool {
 	for began := time.Now(); time.Since(began) < 3*time.Minute; time.Sleep(100 * time.Millisecond) {
-		if _, v := w.present(); v != nil && v.Err() == nil && w.allActive() {
+		if _, v := w.present(); v != nil && v.Err() == nil && w.allActive() && w.raft.tended() {
 			return true
 		}
 	}
@@ -496,11 +505,14 @@ func (w *simWorld) verdict(healed bool) string {
 	if what := w.sameEverywhere(); what != "" {
 		return what
 	}
+	if what := w.superfluous(); healed && what != "" {
+		return what
+	}
 	if what := w.hist.Check(); what != "" {
 		return what
 	}
 	if !healed {
-		return fmt.Sprintf("no convergence: %+v", w.raft.get().Columns)
+		return fmt.Sprintf("no convergence: %+v, %+v", w.raft.get().Columns, w.raft.get().Trim)
 	}
 	return ""
 }

@@ -2,6 +2,7 @@ package volume
 
 import (
 	"math/rand/v2"
+	"slices"
 	"time"
 )
 
@@ -54,6 +55,7 @@ func allFaults() []simFault {
 		{"a member moves", 6, func(w *simWorld) { w.moveMember() }},
 		{"a move is taken back", 1, func(w *simWorld) { w.takeBackMoves(0.5) }},
 		{"two snapshots at once", 2, func(w *simWorld) { w.cutSnapshots(2) }},
+		{"a snapshot is deleted", 6, func(w *simWorld) { w.deleteSnapshot() }},
 	}
 }
 
@@ -110,13 +112,14 @@ func (w *simWorld) startNode(n *simNode) {
 
 func (w *simWorld) breakOne() {
 	w.mu.Lock()
+	all := slices.Clone(w.conns)
+	w.mu.Unlock()
 	var open []*simConn
-	for _, c := range w.conns {
-		if c.broken == nil {
+	for _, c := range all {
+		if !c.isBroken() {
 			open = append(open, c)
 		}
 	}
-	w.mu.Unlock()
 	if len(open) > 0 {
 		open[w.intn(len(open))].breakOff(errLost)
 	}

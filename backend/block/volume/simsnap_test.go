@@ -3,6 +3,7 @@ package volume
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"drystone.example/drystone/backend/block/volume/volumetest"
@@ -16,6 +17,7 @@ type simSnapshot struct {
 	model.Snapshot
 
 	call, at time.Duration
+	deleted  bool
 }
 
 // A simSnapBlock names a block of a snapshot.
@@ -36,9 +38,8 @@ func (w *simWorld) cutSnapshots(n int) {
 			ctx, cancel := context.WithTimeout(w.t.Context(), 10*time.Second)
 			defer cancel()
 			err := Cut(ctx, []*Volume{v}, func(ctx context.Context, recs []model.Volume) ([]model.Volume, error) {
-				rec := recs[0]
 				rec, err := w.raft.propose(ctx, func() (model.Volume, error) {
-					return w.raft.cut(id, rec.Generation, rec.Revision, call)
+					return w.raft.cut(id, recs[0].Generation, recs[0].Revision, call)
 				})
 				if rec.ID == 0 {
 					return nil, err
@@ -88,15 +89,118 @@ func (r *simRaft) cut(id model.SnapshotID, gen model.Generation, rev model.Revis
 // to be deposed, and takeover decides what of the last writes was in time.
 func (r *simRaft) cutUnheld() {
 	rec, now := r.get(), r.w.now()
+	if rec.Revert.Due() {
+		return // it would be refused
+	}
 	if _, err := r.cut(r.w.nextSnapshot(), rec.Generation, rec.Revision, now); err != nil {
 		r.w.complain("an unheld cut was refused: " + err.Error())
 	}
 }
 
+// Kept is answered late and may be old by then.
+func (r *simRaft) Kept(context.Context, model.VolumeID) (model.Volume, []model.Epoch, error) {
+	r.mu.Lock()
+	rec, kept := cloneRecord(r.rec), r.rec.KeptEpochs(r.kept())
+	r.mu.Unlock()
+	time.Sleep(r.w.between(0, 300*time.Millisecond))
+	return rec, kept, nil
+}
+
+// kept lists the snapshots that are not deleted; r.mu is held.
+func (r *simRaft) kept() (out []model.Snapshot) {
+	for _, s := range r.snaps {
+		if !s.deleted {
+			out = append(out, s.Snapshot)
+		}
+	}
+	return out
+}
+
+func (r *simRaft) Tended(ctx context.Context, _ model.VolumeID, gen model.Generation, done model.Tended,
+) (model.Volume, error) {
+	return r.propose(ctx, func() (rec model.Volume, err error) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.rec, err = applyTended(r.rec, gen, done)
+		r.w.logf("raft: generation %d tended %+v: %v", gen, done, err)
+		return cloneRecord(r.rec), err
+	})
+}
+
+// deleteSnapshot takes one out of the record; its holder hears of it a little later.
+func (w *simWorld) deleteSnapshot() {
+	r := w.raft
+	r.mu.Lock()
+	var there []int
+	for i, s := range r.snaps {
+		if !s.deleted {
+			there = append(there, i)
+		}
+	}
+	if len(there) == 0 {
+		r.mu.Unlock()
+		return
+	}
+	s := &r.snaps[there[w.intn(len(there))]]
+	s.deleted = true
+	r.rec.Revision++
+	r.rec.Trim = model.Trim{Since: r.rec.Revision}
+	w.logf("raft: snapshot %d of epoch %d is deleted", s.ID, s.Epoch)
+	r.mu.Unlock()
+	w.tellLater()
+}
+
+// tellLater gives the holder the record a little later, as an agent does that follows it.
+func (w *simWorld) tellLater() {
+	rec := w.raft.get()
+	_, v := w.present()
+	w.zombies.Go(func() {
+		time.Sleep(w.between(0, 500*time.Millisecond))
+		if v != nil && v.gen == rec.Generation {
+			_ = v.Follow(rec)
+		}
+	})
+}
+
+// tended reports whether there is nothing to free, and no revert under way.
+func (r *simRaft) tended() bool {
+	rec := r.get()
+	return !rec.Trim.Due() && !rec.Revert.Due()
+}
+
+// superfluous says which version an active member has that no kept epoch sees, or "".
+// Where a trim rests there may be some, which writes have made so.
+func (w *simWorld) superfluous() string {
+	w.raft.mu.Lock()
+	rec, kept := cloneRecord(w.raft.rec), w.raft.rec.KeptEpochs(w.raft.kept())
+	w.raft.mu.Unlock()
+	if rec.Trim.Since != 0 {
+		return ""
+	}
+	view := &trimView{kept: kept}
+	for c, col := range rec.Columns {
+		for _, m := range col.Members {
+			all, err := w.disks[m.Disk].store.dump(rec.ID, rec.Generation, uint32(c))
+			if err != nil {
+				return fmt.Sprintf("column %d: cannot look for what is left: %v", c, err)
+			}
+			for _, have := range byPage(all) {
+				for i, stays := range view.seen(have) {
+					if !stays {
+						return fmt.Sprintf("column %d, disk %s: page %d has a version of epoch %d that none of %d sees",
+							c, m.Disk, have[i].Page, have[i].Epoch, kept)
+					}
+				}
+			}
+		}
+	}
+	return ""
+}
+
 func (r *simRaft) snapshots() []simSnapshot {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return append([]simSnapshot(nil), r.snaps...)
+	return slices.DeleteFunc(slices.Clone(r.snaps), func(s simSnapshot) bool { return s.deleted })
 }
 
 // readSnapshot reads blocks of one of the snapshots, if there are any. Each block

@@ -7,7 +7,8 @@ import (
 )
 
 // A Snapshot reads a held volume as it was when a snapshot of it was cut. It can
-// be used for as long as the volume serves.
+// be used for as long as the volume serves and the snapshot is not deleted: then
+// reads fail with model.NotFound.
 type Snapshot struct {
 	v  *Volume
 	of model.Snapshot
@@ -34,7 +35,10 @@ func (s *Snapshot) ReadAt(ctx context.Context, p []byte, off int64) error {
 	if err := s.within(off, int64(len(p))); err != nil {
 		return err
 	}
-	return s.v.readAt(ctx, p, off, s.of.Epoch)
+	if err := s.v.readAt(ctx, p, off, s.of.Epoch); err != nil {
+		return err
+	}
+	return s.v.keeps(s.of.Epoch)
 }
 
 // Extents says which parts of [off, off+n) held data. It may answer for less than
@@ -43,7 +47,11 @@ func (s *Snapshot) Extents(ctx context.Context, off, n int64) ([]Run, error) {
 	if err := s.within(off, n); err != nil {
 		return nil, err
 	}
-	return s.v.extents(ctx, off, n, s.of.Epoch)
+	runs, err := s.v.extents(ctx, off, n, s.of.Epoch)
+	if err == nil {
+		err = s.v.keeps(s.of.Epoch)
+	}
+	return runs, err
 }
 
 // within judges by the size the volume had, whatever it has now.

@@ -17,6 +17,15 @@ type Status struct {
 	Reason     string // why requests wait or fail; empty when they do not
 	Columns    []ColumnStatus
 	Fill       Fill // of all joining members together
+	Tending    Tending
+}
+
+// A Tending is how far freeing what deleted snapshots have left is, or reverting.
+// Its progress is in bytes of address space; zero: neither goes on.
+type Tending struct {
+	Reverts bool // it is reverting, not freeing
+	Fill
+	Error string // why it does not get on
 }
 
 // A ColumnStatus is one column as the holder sees it.
@@ -45,7 +54,8 @@ type Stats struct {
 	Repaired              uint64 // versions rewritten because their sums did not match
 	Lost                  uint64 // reads and repairs that failed because no active member had a good copy
 	Copied                model.Bytes
-	Dropped, Joined, Full uint64 // members dropped, members made active, requests held for want of room
+	Trimmed               model.Bytes // freed on each member of what deleted snapshots have left
+	Dropped, Joined, Full uint64      // members dropped, members made active, requests held for want of room
 }
 
 // A Traffic counts requests answered.
@@ -66,7 +76,7 @@ type counters struct {
 	reads, writes, discards traffic
 	repaired, lost          atomic.Uint64
 	dropped, joined, full   atomic.Uint64
-	copied                  atomic.Int64
+	copied, trimmed         atomic.Int64
 }
 
 type traffic struct {
@@ -90,6 +100,7 @@ func (v *Volume) Stats() Stats {
 	return Stats{
 		Reads: s.reads.load(), Writes: s.writes.load(), Discards: s.discards.load(),
 		Repaired: s.repaired.Load(), Lost: s.lost.Load(), Copied: model.Bytes(s.copied.Load()),
+		Trimmed: model.Bytes(s.trimmed.Load()),
 		Dropped: s.dropped.Load(), Joined: s.joined.Load(), Full: s.full.Load(),
 	}
 }
@@ -101,7 +112,7 @@ func (v *Volume) Status() Status {
 	defer v.mu.Unlock()
 	s := Status{
 		Generation: v.gen, Revision: v.rec.Revision, Serving: v.serving && v.err == nil && leased,
-		Columns: make([]ColumnStatus, len(v.columns)),
+		Columns: make([]ColumnStatus, len(v.columns)), Tending: v.tending,
 	}
 	total := model.Bytes(layout.Pages(len(v.columns), v.rec.Size)) * model.PageSize
 	for c := range v.columns {

@@ -21,12 +21,17 @@ type tomb struct {
 
 // noteTombs remembers what was discarded.
 func (v *Volume) noteTombs(parts []part) {
+	for _, p := range parts {
+		from, end := p.pages()
+		v.noteTomb(tomb{p.column, from, end})
+	}
+}
+
+func (v *Volume) noteTomb(t tomb) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	for _, p := range parts {
-		if len(v.tombs) < maxTombs {
-			v.tombs = append(v.tombs, tomb{p.column, p.block.Page(), (p.block + layout.Block(p.count) - 1).Page() + 1})
-		}
+	if len(v.tombs) < maxTombs {
+		v.tombs = append(v.tombs, t)
 	}
 	poke(v.filler)
 }

@@ -32,6 +32,7 @@ type Volume struct {
 	keeper    chan struct{}  // of capacity 1, as the next two: wakes keep
 	committer chan struct{}  // wakes commit
 	filler    chan struct{}  // wakes fillAll
+	tender    chan struct{}  // wakes tend
 
 	// mu guards what follows and the fields of rows, jobs and members. Nothing
 	// that waits happens under it, and nobody else's code is called.
@@ -70,6 +71,13 @@ type Volume struct {
 	tombs      []tomb
 	fillNext   time.Time
 	filledBy   time.Time // when finished fills are proposed at the latest; zero: there is none
+
+	// Of deleted snapshots and of reverting.
+	kept      []model.Epoch // what is freed is judged by; nil: nothing was freed yet
+	tending   Tending
+	tendNext  time.Time // clock of its pace
+	trimNext  time.Time // when a trim that rests looks again
+	trimmedAt uint64    // overwrites when the last one began
 }
 
 // A heldGroup waits for room on a disk.
@@ -97,6 +105,9 @@ type mistakes struct {
 	cutUnheld       bool // cut while writes are in flight
 	cutForgets      bool // write on after a cut of which raft has given no answer
 	letGoEarly      bool // let a member that leaves go while another is only being filled
+	trimSeen        bool // free what a kept epoch sees
+	deltaKeeps      bool // a delta leaves what only the returning side has below its cutoff
+	revertOld       bool // revert with the stamp that the old version has
 }
 
 // Open takes the volume over: rec is the record after raft gave this node its
@@ -121,6 +132,7 @@ func open(ctx context.Context, rec model.Volume, cfg Config, plant mistakes) (*V
 		keeper:    make(chan struct{}, 1),
 		committer: make(chan struct{}, 1),
 		filler:    make(chan struct{}, 1),
+		tender:    make(chan struct{}, 1),
 		rec:       rec,
 		columns:   make([]column, len(rec.Columns)),
 		rows:      map[model.DiskID]*row{},
@@ -146,6 +158,7 @@ func open(ctx context.Context, rec model.Volume, cfg Config, plant mistakes) (*V
 		return nil, err
 	}
 	v.loops.Go(func() { v.fillAll(v.ctx) })
+	v.loops.Go(func() { v.tend(v.ctx) })
 	return v, nil
 }
 
@@ -155,8 +168,9 @@ func (v *Volume) Size() int64 { return v.size.Load() }
 // Generation is the number of this reign.
 func (v *Volume) Generation() model.Generation { return v.gen }
 
-// Follow takes over a record that another than the holder changed: a volume that
-// has grown, or whose members shall move. An older one than is known changes nothing.
+// Follow takes over a record that another than the holder changed: the volume has
+// grown, its members shall move, a snapshot was deleted, it shall be reverted. An
+// older one than is known changes nothing.
 func (v *Volume) Follow(rec model.Volume) error {
 	v.mu.Lock()
 	defer v.unlock()
@@ -167,8 +181,6 @@ func (v *Volume) Follow(rec model.Volume) error {
 		return model.Errorf(model.Invalid, "the record is not one of volume %s", v.id)
 	case rec.Generation != v.gen || rec.Revision <= v.rec.Revision:
 		return nil // whoever follows us is noticed by the lease
-	case rec.Size < v.rec.Size:
-		return model.Errorf(model.Invalid, "volume %s cannot shrink from %d to %d bytes", v.id, v.rec.Size, rec.Size)
 	}
 	v.adopt(rec)
 	return v.err

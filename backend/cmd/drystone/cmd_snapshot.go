@@ -57,7 +57,8 @@ func newSnapshot(a *app) *cobra.Command {
 			})
 		},
 	}
-	return group("snapshot", "Volumes as they were", create, all, one, newSnapshotExport(a), newSnapshotDiff(a))
+	return group("snapshot", "Volumes as they were",
+		create, all, one, newSnapshotDelete(a), newSnapshotRevert(a), newSnapshotExport(a), newSnapshotDiff(a))
 }
 
 const snapshotHeader = "VOLUME NAME ID SIZE CREATED GROUP"

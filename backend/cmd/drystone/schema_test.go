@@ -45,6 +45,7 @@ var printed = map[string]string{
 	"snapshot list":   "ListSnapshot",
 	"snapshot show":   "Snapshot",
 	"snapshot diff":   "SnapshotDiff",
+	"snapshot revert": "Volume",
 
 	"image list":  "ListVolume",
 	"vm create":   "VM",
@@ -191,6 +192,7 @@ func TestOutputsFitSchema(t *testing.T) {
 		{"snapshot", "list", "data"},
 		{"snapshot", "show", "data@monday"},
 		{"snapshot", "diff", "data@monday"},
+		{"snapshot", "revert", "data", "monday"},
 		{"image", "import", image},
 		{"image", "list"},
 		{"vm", "create", "web", "--disk", "1G"},

@@ -56,6 +56,9 @@ var formats = map[Kind]format{
 
 	KindSnapshotCreate: {"snapshot.create", read[SnapshotCreate]},
 
+	KindSnapshotDelete: {"snapshot.delete", read[SnapshotDelete]},
+	KindSnapshotRevert: {"snapshot.revert", read[SnapshotRevert]},
+	KindVolumeTended:   {"volume.tended", read[VolumeTended]},
 	KindVolumeMove:     {"volume.move", read[VolumeMove]},
 	KindDiskDrain:      {"disk.drain", read[DiskDrain]},
 	KindDiskRemove:     {"disk.remove", read[DiskRemove]},

@@ -71,6 +71,9 @@ func examples() []Command {
 		SnapshotCreate{Name: "monday", Cuts: []SnapshotCut{
 			{ID: 15, Volume: 5, Holder: 1, Generation: 12, Revision: 13}, {ID: 16, Volume: 6},
 		}},
+		SnapshotDelete{Snapshot: 15},
+		SnapshotRevert{Volume: 5, Snapshot: 15, Keep: 17, KeepName: "before", Cancel: true},
+		VolumeTended{Volume: 5, Generation: 12, Tended: model.Tended{Trimmed: 13, Rests: 14, Begun: 15, Reverted: 16}},
 		VolumeMove{Volume: 5, Revision: 13, Moves: []model.Move{{Column: 1, From: 7, To: 8}, {Column: 2, From: 9}}},
 		DiskDrain{Disk: 7, Cancel: true},
 		DiskRemove{Disk: 7},

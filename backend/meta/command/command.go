@@ -48,6 +48,9 @@ const (
 
 	KindSnapshotCreate Kind = 28
 
+	KindSnapshotDelete Kind = 31
+	KindSnapshotRevert Kind = 32
+	KindVolumeTended   Kind = 33
 	KindVolumeMove     Kind = 37
 	KindDiskDrain      Kind = 38
 	KindDiskRemove     Kind = 39

@@ -28,3 +28,51 @@ func (SnapshotCreate) Kind() Kind { return KindSnapshotCreate }
 
 // Object implements Command.
 func (c SnapshotCreate) Object() string { return "snapshot " + c.Name }
+
+// SnapshotDelete takes a snapshot out of the record. What only it kept is freed by
+// the volume's holder in its own time (model.Trim). Returns the model.Snapshot.
+type SnapshotDelete struct {
+	Snapshot model.SnapshotID `json:"snapshot"`
+}
+
+// Kind implements Command.
+func (SnapshotDelete) Kind() Kind { return KindSnapshotDelete }
+
+// Object implements Command.
+func (c SnapshotDelete) Object() string { return "snapshot " + c.Snapshot.String() }
+
+// SnapshotRevert begins to make a volume what it was when a snapshot of it was cut,
+// or with Cancel ends that if nothing was changed yet. It is refused while a guest
+// or an export has the volume. If Keep is given, the volume as it is becomes a
+// snapshot of that identifier and name first. A revert that is under way may be
+// replaced by another. Returns the model.Volume.
+type SnapshotRevert struct {
+	Volume   model.VolumeID   `json:"volume"`
+	Snapshot model.SnapshotID `json:"snapshot,omitzero"`
+	Keep     model.SnapshotID `json:"keep,omitzero"`
+	KeepName string           `json:"keep_name,omitempty"`
+	Cancel   bool             `json:"cancel,omitempty"`
+}
+
+// Kind implements Command.
+func (SnapshotRevert) Kind() Kind { return KindSnapshotRevert }
+
+// Object implements Command.
+func (c SnapshotRevert) Object() string { return "volume " + c.Volume.String() }
+
+// VolumeTended is how a holder says what it did for the volume's snapshots. Each
+// names the model.Trim or model.Revert it is about by the revision that one has; if
+// that is another one by now, the command is refused with model.Conflict. Applied
+// again it is answered. Returns the model.Volume; with a Conflict or Fenced the one
+// there is.
+type VolumeTended struct {
+	Volume     model.VolumeID   `json:"volume"`
+	Generation model.Generation `json:"generation"`
+	model.Tended
+}
+
+// Kind implements Command.
+func (VolumeTended) Kind() Kind { return KindVolumeTended }
+
+// Object implements Command.
+func (c VolumeTended) Object() string { return "volume " + c.Volume.String() }

@@ -105,9 +105,16 @@ func (x *tx) mayCut(name string, cut command.SnapshotCut, v model.Volume) error 
 		return model.Errorf(model.Conflict, "the volume %q is held by %s", v.Name, x.nodeName(v.Holder))
 	case v.Revision != cut.Revision:
 		return model.Errorf(model.Conflict, "the volume %q has changed meanwhile", v.Name)
+	case v.Revert.Due():
+		return reverting(v)
 	case v.Epoch == math.MaxUint32:
 		return model.Errorf(model.Conflict, "the volume %q was cut too often", v.Name)
 	}
+	return x.nameFree(name, v)
+}
+
+// nameFree says that a volume has a snapshot of a name already, or nil.
+func (x *tx) nameFree(name string, v model.Volume) error {
 	for _, s := range x.snapshots.rows {
 		if s.Volume == v.ID && strings.EqualFold(s.Name, name) {
 			return model.Errorf(model.Conflict, "there is already a snapshot %q of the volume %q", s.Name, v.Name)

@@ -245,8 +245,8 @@ func (x *tx) apply(cmd command.Command) (any, error) {
 		return x.sessionDelete(c)
 	case command.SessionsPrune:
 		return x.sessionsPrune()
-	case command.SnapshotCreate:
-		return x.snapshotCreate(c)
+	case command.SnapshotCreate, command.SnapshotDelete, command.SnapshotRevert, command.VolumeTended:
+		return x.applySnapshot(cmd)
 	case command.VMMigrate:
 		return x.vmMigrate(c)
 	case command.VMMigrateEnd:
@@ -267,5 +267,24 @@ func (x *tx) applyPool(cmd command.Command) (any, error) {
 	case command.ClusterSet:
 		return x.clusterSet(c)
 	}
-	return nil, fmt.Errorf("command %d is not known to this daemon", uint8(cmd.Kind()))
+	return nil, unknown(cmd)
+}
+
+// applySnapshot is apply for what is about the snapshots of volumes.
+func (x *tx) applySnapshot(cmd command.Command) (any, error) {
+	switch c := cmd.(type) {
+	case command.SnapshotCreate:
+		return x.snapshotCreate(c)
+	case command.SnapshotDelete:
+		return x.snapshotDelete(c)
+	case command.SnapshotRevert:
+		return x.snapshotRevert(c)
+	case command.VolumeTended:
+		return x.volumeTended(c)
+	}
+	return nil, unknown(cmd)
+}
+
+func unknown(cmd command.Command) error {
+	return fmt.Errorf("command %d is not known to this daemon", uint8(cmd.Kind()))
 }

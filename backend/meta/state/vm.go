@@ -100,6 +100,11 @@ func (x *tx) vmPower(c command.VMPower) (any, error) {
 	switch c.Power {
 	case model.PowerOff:
 	case model.PowerOn:
+		for _, d := range vm.Disks {
+			if v, there := x.volumes.get(d.Volume); there && v.Revert.Due() {
+				return nil, reverting(v)
+			}
+		}
 		if c.Node != 0 && c.Node != vm.Node {
 			if _, err := x.nodes.find(c.Node); err != nil {
 				return nil, err

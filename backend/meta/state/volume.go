@@ -81,6 +81,9 @@ func (x *tx) volumeResize(c command.VolumeResize) (any, error) {
 		return nil, model.Errorf(model.Invalid, "the volume %q has %d bytes; it can only grow, not shrink to %d",
 			v.Name, v.Size, c.Size)
 	}
+	if v.Revert.Due() {
+		return nil, reverting(v)
+	}
 	if c.Size == v.Size {
 		return v, nil
 	}
@@ -153,6 +156,9 @@ func (x *tx) volumeAcquire(c command.VolumeAcquire) (any, error) {
 	case model.ForMaintenance:
 	default:
 		return nil, model.Errorf(model.Invalid, "%q is not a purpose to hold a volume for", c.Purpose)
+	}
+	if v.Revert.Due() && c.Purpose != model.ForMaintenance {
+		return v, reverting(v)
 	}
 	if v.Generation != c.Generation || v.Revision != c.Revision {
 		return v, model.Errorf(model.Conflict, "the volume %q has changed meanwhile", v.Name)

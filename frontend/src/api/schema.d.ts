@@ -479,7 +479,11 @@ export interface paths {
         get: operations["get-snapshot"];
         put?: never;
         post?: never;
-        delete?: never;
+        /**
+         * Forget a snapshot
+         * @description Needs to be allowed to delete a snapshot.
+         */
+        delete: operations["delete-snapshot"];
         options?: never;
         head?: never;
         patch?: never;
@@ -519,6 +523,26 @@ export interface paths {
          * @description Needs to be allowed to export a snapshot.
          */
         post: operations["export-snapshot"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/snapshots/{ref}/revert": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Make a volume what it was
+         * @description Needs to be allowed to change a snapshot.
+         */
+        post: operations["revert-snapshot"];
         delete?: never;
         options?: never;
         head?: never;
@@ -884,6 +908,26 @@ export interface paths {
          */
         post: operations["export-volume"];
         delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/volumes/{ref}/revert": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * Leave a volume as it is
+         * @description Needs to be allowed to change a snapshot.
+         */
+        delete: operations["cancel-revert"];
         options?: never;
         head?: never;
         patch?: never;
@@ -1378,6 +1422,12 @@ export interface components {
             status: number;
             title: string;
         };
+        RevertSpec: {
+            /** @description do not keep the volume as it is now */
+            no_snapshot?: boolean;
+            /** @description name for the volume as it is now; without one it is before-revert-TIME */
+            snapshot?: string;
+        };
         Session: {
             /** Format: date-time */
             expires?: string;
@@ -1457,6 +1507,21 @@ export interface components {
             /** @enum {string} */
             state: "running" | "done" | "failed" | "cancelled";
             /** Format: int64 */
+            total_bytes: number;
+        };
+        Tending: {
+            /** Format: int64 */
+            done_bytes: number;
+            /** @description why it does not get on */
+            error?: string;
+            /** @enum {string} */
+            kind: "freeing" | "reverting";
+            /** @description that the volume is reverted to */
+            snapshot?: string;
+            /**
+             * Format: int64
+             * @description zero while nobody is at it
+             */
             total_bytes: number;
         };
         Token: {
@@ -1564,6 +1629,7 @@ export interface components {
             size_bytes: number;
             /** @enum {string} */
             state: "healthy" | "degraded" | "unavailable";
+            tending?: components["schemas"]["Tending"];
             /**
              * Format: int64
              * @description what its data takes on the disks, in pages of 64 KiB, one copy counted
@@ -2496,6 +2562,36 @@ export interface operations {
             };
         };
     };
+    "delete-snapshot": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description identifier, or VOLUME@NAME */
+                ref: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description No Content */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description The request was refused or failed. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     "diff-snapshot": {
         parameters: {
             query?: {
@@ -2552,6 +2648,42 @@ export interface operations {
                 };
                 content: {
                     "application/x-ndjson": components["schemas"]["ExportEvent"];
+                };
+            };
+            /** @description The request was refused or failed. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "revert-snapshot": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description identifier, or VOLUME@NAME */
+                ref: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RevertSpec"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Volume"];
                 };
             };
             /** @description The request was refused or failed. */
@@ -3287,6 +3419,36 @@ export interface operations {
                 content: {
                     "application/x-ndjson": components["schemas"]["ExportEvent"];
                 };
+            };
+            /** @description The request was refused or failed. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "cancel-revert": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description identifier or name */
+                ref: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description No Content */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             /** @description The request was refused or failed. */
             default: {
