@@ -56,6 +56,8 @@ var formats = map[Kind]format{
 
 	KindSnapshotCreate: {"snapshot.create", read[SnapshotCreate]},
 
+	KindVolumeClone:    {"volume.clone", read[VolumeClone]},
+	KindVolumeDetach:   {"volume.detach", read[VolumeDetach]},
 	KindVolumeMove:     {"volume.move", read[VolumeMove]},
 	KindDiskDrain:      {"disk.drain", read[DiskDrain]},
 	KindDiskRemove:     {"disk.remove", read[DiskRemove]},

@@ -71,6 +71,11 @@ func examples() []Command {
 		SnapshotCreate{Name: "monday", Cuts: []SnapshotCut{
 			{ID: 15, Volume: 5, Holder: 1, Generation: 12, Revision: 13}, {ID: 16, Volume: 6},
 		}},
+		VolumeClone{
+			ID: 17, Name: "twin", Use: model.VolumeDisk, Volume: 5, Snapshot: 15,
+			Holder: 1, Generation: 12, Revision: 13,
+		},
+		VolumeDetach{Volume: 17, Generation: 1},
 		VolumeMove{Volume: 5, Revision: 13, Moves: []model.Move{{Column: 1, From: 7, To: 8}, {Column: 2, From: 9}}},
 		DiskDrain{Disk: 7, Cancel: true},
 		DiskRemove{Disk: 7},

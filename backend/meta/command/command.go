@@ -48,6 +48,8 @@ const (
 
 	KindSnapshotCreate Kind = 28
 
+	KindVolumeClone    Kind = 34
+	KindVolumeDetach   Kind = 35
 	KindVolumeMove     Kind = 37
 	KindDiskDrain      Kind = 38
 	KindDiskRemove     Kind = 39

@@ -198,7 +198,7 @@ func DecodeResult(k command.Kind, p []byte) (any, error) {
 		return readJSON[model.Disk](p)
 	case command.KindVolumeCreate, command.KindVolumeResize, command.KindVolumeDelete,
 		command.KindVolumeAcquire, command.KindVolumeRelease, command.KindVolumeMembers,
-		command.KindVolumeMove, command.KindVolumeScrubbed:
+		command.KindVolumeDetach, command.KindVolumeMove, command.KindVolumeScrubbed:
 		return readJSON[model.Volume](p)
 	case command.KindVMCreate, command.KindVMUpdate, command.KindVMPower, command.KindVMPlace,
 		command.KindVMReport, command.KindVMDelete:
@@ -211,6 +211,8 @@ func DecodeResult(k command.Kind, p []byte) (any, error) {
 		return readJSON[int](p)
 	case command.KindSnapshotCreate:
 		return readJSON[model.Cut](p)
+	case command.KindVolumeClone:
+		return readJSON[model.Cloned](p)
 	case command.KindTokenDelete, command.KindSessionDelete:
 		return nil, nil
 	}

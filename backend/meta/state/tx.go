@@ -247,6 +247,10 @@ func (x *tx) apply(cmd command.Command) (any, error) {
 		return x.sessionsPrune()
 	case command.SnapshotCreate:
 		return x.snapshotCreate(c)
+	case command.VolumeClone:
+		return x.volumeClone(c)
+	case command.VolumeDetach:
+		return x.volumeDetach(c)
 	}
 	return x.applyPool(cmd)
 }
