@@ -79,9 +79,10 @@ func (a *Agent) maintain(id model.VolumeID) {
 }
 
 // NeedsWork reports whether a volume has columns with too few active members, or
-// with members that are not active or shall leave.
+// with members that are not active or shall leave, or is a clone that still needs its
+// origin.
 func NeedsWork(rec model.Volume) bool {
-	return slices.ContainsFunc(rec.Columns, func(c model.Column) bool {
+	return rec.Origin.Volume != 0 || slices.ContainsFunc(rec.Columns, func(c model.Column) bool {
 		return c.Staying() < rec.Copies || c.Staying() < len(c.Members)
 	})
 }

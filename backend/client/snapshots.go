@@ -63,3 +63,8 @@ func (c *Client) DiffSnapshot(ctx context.Context, ref, until string, each func(
 	}
 	return err
 }
+
+// CloneVolume makes a volume that begins as another one.
+func (c *Client) CloneVolume(ctx context.Context, volume string, spec schema.CloneSpec) (schema.Volume, error) {
+	return post[schema.Volume](ctx, c, at("volumes", volume, "clones"), spec)
+}
