@@ -92,7 +92,7 @@ demo-down: ## stop the demo and remove it
 	@tests/demo/down.sh $(DEMO_DIR)
 
 .PHONY: nightly
-nightly: build ## the long runs: 500 seeds, large bounds, every fault of the network, power cuts, planted mistakes
+nightly: build ## the long runs: 500 seeds, large bounds, every fault of the network, 200 clones, power cuts, planted mistakes
 	go test -count=1 -v -timeout 2h ./tests/model -model.large -model.walks=100000
 	go test -count=1 -timeout 1h -run TestEveryShortHistory ./backend/block/disk -disk.exhaustive
 	go test -count=1 -timeout 3h ./backend/block/volume -sim.seeds=500
@@ -100,3 +100,4 @@ nightly: build ## the long runs: 500 seeds, large bounds, every fault of the net
 	go test -count=1 -v -timeout 20m -run 'TestNetwork$$' ./tests/cluster -network.all
 	go run ./tests/bugs
 	go test -count=1 -v -timeout 1h -run 'TestPower$$' ./tests/cluster -power.rounds=60 -power.seed=$$(date +%j)
+	go test -count=1 -v -timeout 20m -run 'TestClones$$' ./tests/cluster -clones=200

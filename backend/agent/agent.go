@@ -95,6 +95,7 @@ func New(cfg Config) *Agent {
 	cfg.Wire.Handle(callCut, a.handleCut)
 	cfg.Wire.Handle(callCutAll, a.handleCutAll)
 	cfg.Wire.Handle(callParts, a.handleParts)
+	cfg.Wire.Handle(callClone, a.handleClone)
 	cfg.Wire.Handle(callUsage, a.handleUsage)
 	cfg.Wire.Handle(callAddDisk, a.handleAddDisk)
 	cfg.Wire.Handle(callGuest, a.handleGuest)

@@ -26,7 +26,9 @@ const (
 // record is read, linearizably; what is freed is what that record does not name,
 // and only if the disk has promised nothing since. A disk that becomes a member
 // after that reading promises before anything is written to it, and its record
-// has cutoff zero, so that losing what it had before costs nothing but time.
+// has cutoff zero, so that losing what it had before costs nothing but time. What a
+// clone begins as stays while the record names it as the clone's origin; after that
+// the clone's disks know themselves what they still need.
 func (a *Agent) collect(ctx context.Context) error {
 	var errs []error
 	for _, d := range a.disks.all() {
@@ -43,6 +45,9 @@ func (a *Agent) collect(ctx context.Context) error {
 			return err
 		}
 		for _, h := range held {
+			if view.Pinned(h.Volume, d.ID()) {
+				continue
+			}
 			if err := free(ctx, d, h, view.Volume, view.VolumeDeleted); err != nil {
 				errs = append(errs, err)
 			}

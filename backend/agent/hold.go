@@ -176,6 +176,9 @@ func (a *Agent) open(ctx context.Context, id model.VolumeID, purpose model.Purpo
 		a.letGo(id, rec.Generation)
 		return nil, fmt.Errorf("take volume over: %w", err)
 	}
+	if rec.Origin.Volume != 0 {
+		a.work.Go(func() { a.detach(v, rec) })
+	}
 	return v, nil
 }
 

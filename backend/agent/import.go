@@ -8,14 +8,8 @@ import (
 	"os"
 	"path/filepath"
 
-	"drystone.example/drystone/backend/block/volume"
-	"drystone.example/drystone/backend/iobuf"
 	"drystone.example/drystone/backend/model"
 )
-
-// copyChunk is how much of a volume is copied at a time; it is one stripe unit,
-// so that each chunk is one write to one column.
-const copyChunk = int64(model.StripeUnit)
 
 // Upload receives an image file into the node's scratch folder and says how large
 // a disk is in it. The caller removes the file.
@@ -76,54 +70,4 @@ func (a *Agent) Fill(ctx context.Context, id model.VolumeID, path, format string
 	err := convertImage(ctx, path, format, socket, progress)
 	cancel()
 	return errors.Join(err, <-ended)
-}
-
-// Copy makes a new volume equal to another one of at most its size. What is a
-// hole in the source stays one.
-func (a *Agent) Copy(ctx context.Context, from, to model.VolumeID, progress func(done, total model.Bytes)) error {
-	src, err := a.Acquire(ctx, from, model.ForExport)
-	if err != nil {
-		return fmt.Errorf("open image: %w", err)
-	}
-	defer a.releaseWait(src)
-	dst, err := a.Acquire(ctx, to, model.ForExport)
-	if err != nil {
-		return fmt.Errorf("open new volume: %w", err)
-	}
-	defer a.releaseWait(dst)
-	size := src.volume.Size()
-	for off := int64(0); off < size; {
-		runs, err := src.volume.Extents(ctx, off, min(size-off, 1<<30))
-		if err != nil {
-			return fmt.Errorf("read map of image: %w", err)
-		}
-		for _, r := range runs {
-			if !r.Zero {
-				if err := copyRun(ctx, src.volume, dst.volume, off, int64(r.Length), size, progress); err != nil {
-					return err
-				}
-			}
-			off += int64(r.Length)
-			progress(model.Bytes(min(off, size)), model.Bytes(size))
-		}
-	}
-	return nil
-}
-
-func copyRun(ctx context.Context, src, dst *volume.Volume, off, n, size int64, progress func(done, total model.Bytes)) error {
-	for end := min(off+n, size); off < end; {
-		part := min(copyChunk-off%copyChunk, end-off)
-		b := iobuf.Get(int(part))
-		err := src.ReadAt(ctx, b.Bytes, off)
-		if err == nil {
-			err = dst.WriteAt(ctx, b, off)
-		}
-		b.Release()
-		if err != nil {
-			return fmt.Errorf("copy image at %d: %w", off, err)
-		}
-		off += part
-		progress(model.Bytes(off), model.Bytes(size))
-	}
-	return nil
 }

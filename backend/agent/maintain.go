@@ -79,9 +79,11 @@ func (a *Agent) maintain(id model.VolumeID) {
 }
 
 // NeedsWork reports whether a volume has columns with too few active members, or
-// with members that are not active or shall leave, or something to free or to revert.
+// with members that are not active or shall leave, or something to free or to revert, or
+// is a clone that still needs its origin.
 func NeedsWork(rec model.Volume) bool {
-	return rec.Trim.Due() || rec.Revert.Due() || slices.ContainsFunc(rec.Columns, func(c model.Column) bool {
+	due := rec.Trim.Due() || rec.Revert.Due() || rec.Origin.Volume != 0
+	return due || slices.ContainsFunc(rec.Columns, func(c model.Column) bool {
 		return c.Staying() < rec.Copies || c.Staying() < len(c.Members)
 	})
 }

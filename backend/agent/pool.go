@@ -92,7 +92,7 @@ func (r record) Kept(ctx context.Context, id model.VolumeID) (model.Volume, []mo
 		return model.Volume{}, nil, err
 	}
 	rec, err := view.Volume(id)
-	return rec, rec.KeptEpochs(view.SnapshotsOf(id)), err
+	return rec, rec.KeptEpochs(view.SnapshotsOf(id), view.Volumes()), err
 }
 
 // Tended says through raft what was done.

@@ -128,6 +128,45 @@ func deleteAndRevert(t *testing.T, r *apitest.Rig) {
 	}
 }
 
+func TestClones(t *testing.T) {
+	r := apitest.New(t)
+	ctx, c := t.Context(), r.As(t, model.Admin)
+	if _, err := c.CreateVolume(ctx, schema.VolumeSpec{Name: "data", Size: 1 << 30, Copies: 2}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.CreateSnapshot(ctx, "data", schema.SnapshotSpec{Name: "monday"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.ResizeVolume(ctx, "data", 2<<30); err != nil {
+		t.Fatal(err)
+	}
+	for name, spec := range map[string]schema.CloneSpec{
+		"as it is": {Name: "twin"}, "as it was": {Name: "elder", Snapshot: "Monday"},
+	} {
+		v, err := c.CloneVolume(ctx, "data", spec)
+		want := model.Bytes(2 << 30)
+		if spec.Snapshot != "" {
+			want = 1 << 30
+		}
+		if err != nil || v.Name != spec.Name || v.Size != want || v.CloneOf == 0 || v.Kind != model.VolumeDisk {
+			t.Errorf("%s: CloneVolume = %+v, %v", name, v, err)
+		}
+	}
+	_, err := r.As(t, model.Viewer).CloneVolume(ctx, "data", schema.CloneSpec{Name: "x"})
+	apitest.CodeIs(t, "a viewer clones", err, model.Denied)
+	_, err = c.CloneVolume(ctx, "data", schema.CloneSpec{Name: "twin"})
+	apitest.CodeIs(t, "the name is taken", err, model.Conflict)
+	_, err = c.CloneVolume(ctx, "data", schema.CloneSpec{Name: "a/b"})
+	apitest.CodeIs(t, "a name with a slash", err, model.Invalid)
+	_, err = c.CloneVolume(ctx, "none", schema.CloneSpec{Name: "x"})
+	apitest.CodeIs(t, "a volume that is not there", err, model.NotFound)
+	_, err = c.CloneVolume(ctx, "data", schema.CloneSpec{Name: "x", Snapshot: "tuesday"})
+	apitest.CodeIs(t, "a snapshot that is not there", err, model.NotFound)
+	if err := c.DeleteVolume(ctx, "data"); err != nil {
+		t.Errorf("deleting what was cloned: %v", err)
+	}
+}
+
 // A volume's state follows its members' disks and their nodes.
 func TestVolumeState(t *testing.T) {
 	r := apitest.New(t)

@@ -104,6 +104,7 @@ func routes() []route {
 		{"POST", "/volumes/{ref}/scrub", auth.Change, auth.Volume, perSession, nothing, quick, "scrub-volume", "Compare the copies of a volume", reply((*Server).scrubVolume)},
 		{"POST", "/volumes/{ref}/exports", auth.Export, auth.Volume, perSession, small, long, "export-volume", "Serve a volume while the request lasts", stream((*Server).exportVolume, describeExport)},
 		{"POST", "/volumes/{ref}/snapshots", auth.Create, auth.Snapshot, perSession, small, quick, "create-snapshot", "Keep a volume as it is now", reply((*Server).createSnapshot)},
+		{"POST", "/volumes/{ref}/clones", auth.Create, auth.Volume, perSession, small, quick, "clone-volume", "Make a volume that begins as another one", reply((*Server).cloneVolume)},
 		{"GET", "/snapshots", auth.View, auth.Snapshot, perSession, nothing, quick, "list-snapshots", "Snapshots of volumes", reply((*Server).listSnapshots)},
 		{"POST", "/snapshots/{ref}/exports", auth.Export, auth.Snapshot, perSession, small, long, "export-snapshot", "Serve a snapshot while the request lasts", stream((*Server).exportSnapshot, describeExport)},
 		{"GET", "/snapshots/{ref}/diff", auth.Export, auth.Snapshot, perSession, nothing, long, "diff-snapshot", "What was changed since a snapshot", stream((*Server).diffSnapshot, describeDiff)},

@@ -48,6 +48,11 @@ type Storage interface {
 
 	// CancelRevert ends a revert that has not changed anything yet.
 	CancelRevert(ctx context.Context, by model.Actor, id model.VolumeID) (model.Volume, error)
+	// CloneVolume makes a volume that begins as another one is, or was when a snapshot
+	// of it was cut; zero: as it is. It copies no data, and the clone needs neither
+	// afterwards. Its name is valid.
+	CloneVolume(ctx context.Context, by model.Actor, id model.VolumeID, at model.SnapshotID,
+		name string) (model.Volume, error)
 
 	// AddDisk makes a file or block device of a node part of the pool. With a
 	// size, a file of that size is made first.
@@ -142,7 +147,7 @@ type VMSpec struct {
 // A DiskFrom says where one disk comes from; exactly one field is set.
 type DiskFrom struct {
 	Size   model.Bytes    // a new, empty volume
-	Image  model.VolumeID // a new volume, a copy of this image
+	Image  model.VolumeID // a new volume, a clone of this image
 	Volume model.VolumeID // this volume
 }
 

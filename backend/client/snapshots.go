@@ -78,3 +78,8 @@ func (c *Client) RevertSnapshot(ctx context.Context, ref string, spec schema.Rev
 func (c *Client) CancelRevert(ctx context.Context, volume string) error {
 	return c.remove(ctx, at("volumes", volume, "revert"))
 }
+
+// CloneVolume makes a volume that begins as another one.
+func (c *Client) CloneVolume(ctx context.Context, volume string, spec schema.CloneSpec) (schema.Volume, error) {
+	return post[schema.Volume](ctx, c, at("volumes", volume, "clones"), spec)
+}

@@ -187,10 +187,10 @@ func (c *Control) abandoned(v model.Volume) bool {
 
 // worth reports whether a holder could do something for a volume now: for a member
 // that moves, that is lost, or that is not active and in reach, or a column with too
-// few; or free something, or revert it. It needs an active member of each column for
-// that.
+// few; or free something, or revert it; for a clone that still needs its origin. It
+// needs an active member of each column for that.
 func (c *Control) worth(view *state.View, v model.Volume) bool {
-	work := v.Trim.Due() || v.Revert.Due()
+	work := v.Trim.Due() || v.Revert.Due() || v.Origin.Volume != 0
 	for _, col := range v.Columns {
 		work = work || col.Moving() || col.Count(model.Active) < v.Copies && len(col.Members) < v.Copies+1
 		served := false

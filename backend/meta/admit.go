@@ -85,6 +85,10 @@ func (m *Record) speaksForItself(v *state.View, from model.NodeID, e command.Env
 		of = c.Node
 	case command.VolumeRelease:
 		of = c.Node
+	case command.VolumeDetach:
+		if vol, err := v.Volume(c.Volume); err == nil {
+			of = vol.Holder
+		}
 	case command.VolumeMembers:
 		if vol, err := v.Volume(c.Volume); err == nil {
 			of = vol.Holder

@@ -24,5 +24,12 @@ type Cut struct {
 	Snapshots []Snapshot `json:"snapshots"`
 }
 
+// A Cloned is what cloning a volume came to: the record of the volume as it is, and
+// the clone.
+type Cloned struct {
+	Volume Volume `json:"volume"`
+	Clone  Volume `json:"clone"`
+}
+
 // MaxCut is the most volumes that are cut at one moment.
 const MaxCut = 64

@@ -43,13 +43,19 @@ type Tended struct {
 // the present one is the last. It is the one place that says what may be freed:
 // from a kept epoch the newest version at or below it is seen, and a version that
 // is seen from no kept epoch goes. Whoever needs an epoch for longer than there is a
-// snapshot of it writes that into the record and adds it here.
+// snapshot of it writes that into the record and adds it here, as clones do: an epoch
+// that one of them begins as is kept until its disks have noted that.
 //
 // A cut keeps the epoch it ends, and nothing else ever comes to be kept that was
 // not. So a version at or below the present epoch of a record that none of the
 // epochs kept by that record sees is seen by nobody now, however old the record is.
-func (v Volume) KeptEpochs(snapshots []Snapshot) []Epoch {
+func (v Volume) KeptEpochs(snapshots []Snapshot, volumes []Volume) []Epoch {
 	kept := []Epoch{v.Epoch}
+	for _, clone := range volumes {
+		if clone.Origin.Volume == v.ID {
+			kept = append(kept, clone.Origin.Epoch)
+		}
+	}
 	for _, s := range snapshots {
 		if s.Volume == v.ID {
 			kept = append(kept, s.Epoch)

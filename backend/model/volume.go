@@ -107,6 +107,8 @@ type Volume struct {
 
 	Trim   Trim   `json:"trim,omitzero"`
 	Revert Revert `json:"revert,omitzero"`
+	// Origin is set while the volume still needs what it is a clone of.
+	Origin Origin `json:"origin,omitzero"`
 }
 
 // A VolumeScrub is what a comparison of a volume's copies found.
@@ -124,6 +126,17 @@ type LostRange struct {
 	Offset   Bytes `json:"offset_bytes"`
 	Length   Bytes `json:"length_bytes"`
 	Snapshot bool  `json:"snapshot,omitempty"` // it was written again; only snapshots lack it
+}
+
+// An Origin is what a clone begins as: another volume as it was at the end of an
+// epoch. It is needed until the disks of the clone have noted it, which they do with
+// their first promise; from then on the clone needs nothing and nobody.
+//
+// Invariant: while a record names an origin, no disk frees anything of that volume
+// that is visible in that epoch, even when the volume is deleted.
+type Origin struct {
+	Volume VolumeID `json:"volume"`
+	Epoch  Epoch    `json:"epoch"`
 }
 
 // A Purpose is why a node holds a volume.

@@ -127,6 +127,13 @@ func (s service) CancelRevert(ctx context.Context, by model.Actor, id model.Volu
 	return out.(model.Volume), nil //nolint:errcheck,forcetypeassert // the command says what it returns
 }
 
+// CloneVolume has the volume's holder clone it.
+func (s service) CloneVolume(ctx context.Context, by model.Actor, id model.VolumeID, at model.SnapshotID,
+	name string,
+) (model.Volume, error) {
+	return s.n.agent.Clone(ctx, by, id, at, name, model.VolumeDisk)
+}
+
 func (s service) AddDisk(ctx context.Context, by model.Actor, node model.NodeID, spec schema.DiskSpec) (model.Disk, error) {
 	return s.n.agent.AddDiskAt(ctx, by, node, agent.NewDisk{
 		Path: spec.Path, Size: spec.Size, Sparse: spec.Sparse, Wipe: spec.Wipe,
@@ -237,8 +244,8 @@ func (s service) PutFile(ctx context.Context, _ model.Actor, ref model.FileRef, 
 	return ref, err
 }
 
-// CreateVM makes the volumes of a machine, fills those that are copies of an
-// image, and records the machine.
+// CreateVM makes the volumes of a machine, clones of images among them, and records the
+// machine.
 func (s service) CreateVM(ctx context.Context, by model.Actor, spec api.VMSpec) (vm model.VM, err error) {
 	vm = model.VM{
 		ID: model.NewID[model.VMID](), Name: spec.Name, CPUs: spec.CPUs, Memory: spec.Memory, Boot: spec.Boot,
@@ -266,7 +273,7 @@ func (s service) CreateVM(ctx context.Context, by model.Actor, spec api.VMSpec) 
 	}()
 	for i, d := range spec.Disks {
 		name := diskName(vm, i+1)
-		id, mine, err := s.diskFor(ctx, by, d, name, work)
+		id, mine, err := s.diskFor(ctx, by, d, name)
 		if mine {
 			made = append(made, id)
 		}
@@ -297,31 +304,18 @@ func diskName(vm model.VM, n int) string {
 }
 
 // diskFor makes or finds the volume of one disk; mine says that it was made.
-func (s service) diskFor(ctx context.Context, by model.Actor, d api.DiskFrom, name string, work *agent.Work,
+func (s service) diskFor(ctx context.Context, by model.Actor, d api.DiskFrom, name string,
 ) (id model.VolumeID, mine bool, err error) {
 	if d.Volume != 0 {
 		return d.Volume, false, nil
 	}
-	size, copies := d.Size, 2
+	var vol model.Volume
 	if d.Image != 0 {
-		view, err := s.n.meta.View(ctx)
-		if err != nil {
-			return 0, false, err
-		}
-		image, err := view.Volume(d.Image)
-		if err != nil {
-			return 0, false, err
-		}
-		size, copies = max(size, image.Size), image.Copies
+		vol, err = s.n.agent.Clone(ctx, by, d.Image, 0, name, model.VolumeDisk)
+	} else {
+		vol, err = s.createVolume(ctx, by, name, model.VolumeDisk, d.Size, 2)
 	}
-	vol, err := s.createVolume(ctx, by, name, model.VolumeDisk, size, copies)
-	if err != nil {
-		return 0, false, err
-	}
-	if d.Image != 0 {
-		err = s.n.agent.Copy(ctx, d.Image, vol.ID, work.Progress)
-	}
-	return vol.ID, true, err
+	return vol.ID, err == nil, err
 }
 
 // PowerVM writes the wish into the record; the agent of the machine's node makes

@@ -192,6 +192,29 @@ func (s *Service) CancelRevert(ctx context.Context, by model.Actor, id model.Vol
 	return as[model.Volume](s.record.Apply(ctx, by, command.SnapshotRevert{Volume: id, Cancel: true}))
 }
 
+// CloneVolume has the first node hold the volume for as long as it takes.
+func (s *Service) CloneVolume(ctx context.Context, by model.Actor, id model.VolumeID, at model.SnapshotID,
+	name string,
+) (model.Volume, error) {
+	v, err := s.record.Local().Volume(id)
+	if err != nil {
+		return v, err
+	}
+	node := s.record.Local().Nodes()[0].ID
+	v, err = as[model.Volume](s.record.Apply(ctx, by, command.VolumeAcquire{
+		Volume: id, Node: node, Purpose: model.ForMaintenance, Generation: v.Generation, Revision: v.Revision,
+	}))
+	if err != nil {
+		return v, err
+	}
+	out, err := as[model.Cloned](s.record.Apply(ctx, by, command.VolumeClone{
+		ID: model.NewID[model.VolumeID](), Name: name, Use: model.VolumeDisk, Volume: id, Snapshot: at,
+		Holder: node, Generation: v.Generation, Revision: v.Revision,
+	}))
+	_, released := s.record.Apply(ctx, by, command.VolumeRelease{Volume: id, Node: node, Generation: v.Generation})
+	return out.Clone, errors.Join(err, released)
+}
+
 func (s *Service) AddDisk(ctx context.Context, by model.Actor, node model.NodeID, spec schema.DiskSpec) (model.Disk, error) {
 	return as[model.Disk](s.record.Apply(ctx, by, command.DiskAdd{Disk: model.Disk{
 		ID: model.NewID[model.DiskID](), Node: node, Path: spec.Path, Size: spec.Size,

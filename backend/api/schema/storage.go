@@ -22,7 +22,7 @@ type Volume struct {
 	Name             string           `json:"name"`
 	Kind             model.VolumeKind `json:"kind" enum:"disk,image"`
 	Size             model.Bytes      `json:"size_bytes"`
-	Used             model.Bytes      `json:"used_bytes" doc:"what its data takes on the disks, in pages of 64 KiB, one copy counted"`
+	Used             model.Bytes      `json:"used_bytes" doc:"what its data takes on the disks, in pages of 64 KiB, one copy counted; those it shares with clones count in full for each"`
 	Copies           int              `json:"copies"`
 	Holder           model.NodeID     `json:"holder"`
 	HolderName       string           `json:"holder_name"`
@@ -39,6 +39,8 @@ type Volume struct {
 	ColumnsTotal     int              `json:"columns_total"`
 	ColumnsOutOfSync int              `json:"columns_out_of_sync"`
 	Columns          []Column         `json:"columns,omitempty"`
+
+	CloneOf model.VolumeID `json:"clone_of,omitzero" doc:"the volume it is a clone of, for the moment it still needs it"`
 }
 
 // A Lost is the part of a volume that no disk has a good copy of. Reads of it fail
@@ -94,6 +96,12 @@ type Member struct {
 	Disk  model.DiskID      `json:"disk"`
 	Node  model.NodeID      `json:"node"`
 	State model.MemberState `json:"state" enum:"active,joining,stale"`
+}
+
+// A CloneSpec asks for a clone of a volume.
+type CloneSpec struct {
+	Name     string `json:"name" maxLength:"63"`
+	Snapshot string `json:"snapshot,omitempty" maxLength:"63" doc:"name of a snapshot of the volume; without it, as it is now"`
 }
 
 // A VolumeSpec asks for a volume.

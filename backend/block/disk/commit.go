@@ -23,7 +23,9 @@ type batch struct {
 	pages map[pageKey][]version
 	refs  map[place]uint32
 
-	answers  []answer
+	noted   bool // an origin: no op goes into the batch, for what it inherits is not seen yet
+	answers []answer
+
 	controls []answer
 	prepare  []*task // whose rows are blocked until they are prepared
 
@@ -61,6 +63,7 @@ func (b *batch) reset() {
 	clear(b.order)
 	clear(b.answers)
 	b.order, b.answers, b.controls, b.prepare = b.order[:0], b.answers[:0], nil, nil
+	b.noted = false
 }
 
 // Rows' records come last: room for one of each is kept.
@@ -69,8 +72,7 @@ const rowRecSize = 52
 // fits reports whether a record with n blocks of data, or n bytes of records,
 // still goes in, with what it may bring along.
 func (b *batch) fits(bytes, blocks int) bool {
-	const refRecSize = 12
-	return b.size+bytes+refRecSize+(len(b.rows)+2)*rowRecSize <= maxHeader &&
+	return b.size+bytes+refsRecSize+(len(b.rows)+2)*rowRecSize <= maxHeader &&
 		len(b.blocks)+blocks <= maxPayload
 }
 
@@ -134,7 +136,7 @@ func (d *Disk) compose(b *batch) bool {
 	full := false
 	rows := d.ready
 	for i, r := range rows {
-		if full = d.composeRow(b, r); full {
+		if full = b.noted || d.composeRow(b, r); full {
 			d.ready = append(d.ready[:0], rows[i:]...)
 			break
 		}
@@ -226,6 +228,9 @@ func (d *Disk) composeTask(b *batch, t *task) (outcome, error) {
 	if !b.fits(rowRecSize, 0) {
 		return batchFull, nil
 	}
+	if d.mustInherit(t) {
+		return unprepared, nil
+	}
 	var out outcome
 	var err error
 	switch op.Kind {
@@ -316,6 +321,16 @@ func (d *Disk) unshare(b *batch, p place) {
 		b.refs[p] = n - 1
 		b.add(record{kind: recRefs, ver: version{place: p}, refs: n - 1})
 	}
+}
+
+// share makes a version of what another one has, in its place, of which some blocks may
+// be known to be damaged. The count comes before the version: at no time is a place
+// named more often than counted.
+func (d *Disk) share(b *batch, k pageKey, v version, bad uint16) {
+	n := max(d.shared(b, v.place), 1) + 1
+	b.refs[v.place] = n
+	b.add(record{kind: recRefs, ver: version{place: v.place}, refs: n})
+	d.set(b, record{kind: recShared, pageKey: k, ver: v, lost: bad})
 }
 
 // writeBatch makes the batch durable and returns the buffer with its payload, or
@@ -426,7 +441,7 @@ func (d *Disk) answered(b *batch) {
 // of the batch; it is nil when the journal is replayed.
 func (d *Disk) installRecord(r *record, buf *iobuf.Buffer) {
 	switch r.kind {
-	case recVersion:
+	case recVersion, recShared:
 		d.installVersion(r, buf)
 	case recGone:
 		d.installGone(r)
@@ -449,6 +464,10 @@ func (d *Disk) installRecord(r *record, buf *iobuf.Buffer) {
 		row := d.rowOf(r.vol)
 		row.dirty = true
 		row.uncertain.drop(r.column)
+	case recOrigin:
+		d.origins.put(columnKey{r.vol, r.column}, r.origin, r.ver.epoch)
+	case recInherited:
+		d.origins.inherited(leafKey{r.vol, r.column, r.page / leafPages})
 	}
 }
 
@@ -484,11 +503,13 @@ func (d *Disk) installVersion(r *record, buf *iobuf.Buffer) {
 		d.setDamage(damageKey{r.vol, madeKey{r.column, r.page, r.ver.epoch}}, damage{r.lost, r.ver.epoch < top})
 	}
 	if p := r.ver.place; p != noPlace {
-		keep := r.ver.mask
-		if p != was {
-			keep = 0 // a place entered anew has nothing pending
+		switch {
+		case r.kind == recShared: // what is pending there is this version's too
+		case p != was: // nothing is pending for a place entered anew
+			d.forgetPending(p, wholePage)
+		case d.refs[p] < 2: // else the others may have more blocks
+			d.forgetPending(p, ^r.ver.mask)
 		}
-		d.forgetPending(p, ^keep)
 		block := r.first
 		for left := r.data; left != 0; left &= left - 1 {
 			d.putPending(p, bits.TrailingZeros16(left), buf, block, r)

@@ -1,7 +1,9 @@
 package disk
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"math"
 	"slices"
 
@@ -11,18 +13,23 @@ import (
 // do has a batch run what changes durable state and waits until that is durable.
 // When the context ends first it may become so at any moment.
 func (d *Disk) do(ctx context.Context, size int, run func(b *batch) error) error {
-	c := &control{size: size, run: run, done: make(chan error, 1)}
-	d.mu.Lock()
-	d.users++ // until it is done, whoever waits
-	d.control = append(d.control, c)
-	d.work.Signal()
-	d.mu.Unlock()
 	select {
-	case err := <-c.done:
+	case err := <-d.begin(size, run):
 		return err
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+// begin is do without the wait.
+func (d *Disk) begin(size int, run func(b *batch) error) <-chan error {
+	c := &control{size: size, run: run, done: make(chan error, 1)}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.users++ // until it is done, whoever waits
+	d.control = append(d.control, c)
+	d.work.Signal()
+	return c.done
 }
 
 // Prepare makes a promise for a volume durable: to refuse every other generation.
@@ -32,11 +39,18 @@ func (d *Disk) Prepare(ctx context.Context, p Prepare) (Promise, error) {
 	if p.Generation == 0 || p.Volume == 0 {
 		return Promise{}, model.Errorf(model.Invalid, "a promise without a volume or a generation")
 	}
+	size := rowRecSize
+	if p.Origin != nil {
+		if err := p.Origin.check(p.Volume); err != nil {
+			return Promise{}, err
+		}
+		size += originRecSize * len(p.Origin.Columns)
+	}
 	if err := d.enter(ctx); err != nil {
 		return Promise{}, err
 	}
 	defer d.exit()
-	err := d.do(ctx, rowRecSize, func(b *batch) error {
+	err := d.do(ctx, size, func(b *batch) error {
 		r := d.rowOf(p.Volume)
 		s := b.state(r)
 		switch {
@@ -48,12 +62,23 @@ func (d *Disk) Prepare(ctx context.Context, p Prepare) (Promise, error) {
 		default:
 			s.generation, s.last = p.Generation, p.Last
 		}
+		if p.Origin != nil && s.promises == 0 {
+			if err := d.note(b, p.Volume, p.Origin); err != nil {
+				return err
+			}
+		}
 		s.promises++
 		b.setState(r, s)
 		return nil
 	})
 	if err != nil {
 		return Promise{}, err
+	}
+	if p.Origin != nil {
+		select {
+		case d.heirs <- struct{}{}:
+		default:
+		}
 	}
 	return d.promise(p.Volume)
 }
@@ -108,14 +133,28 @@ func (d *Disk) List(ctx context.Context, l List) (Listing, error) {
 // maxListing bounds how many versions are listed at once.
 const maxListing = 4096
 
-// list lists the versions of pages [l.From, to): those that changed since they
-// were put into the store from memory, the others from the store. Memory is
-// looked at first: what leaves it until the store is read is in the store then.
+// list lists the versions of pages [l.From, to). A column inherits what is listed of
+// it.
 func (d *Disk) list(l List, to uint64) (Listing, error) {
 	limit := l.Max
 	if limit <= 0 || limit > maxListing {
 		limit = maxListing
 	}
+	end, err := d.inheritRange(l, to, limit)
+	if err != nil {
+		return Listing{}, err
+	}
+	out, err := d.listHeld(l, end, limit)
+	if err == nil && out.Done && end < to {
+		out.Done, out.Next = false, uint32(end)
+	}
+	return out, err
+}
+
+// listHeld lists the versions of pages [l.From, to): those that changed since they
+// were put into the store from memory, the others from the store. Memory is
+// looked at first: what leaves it until the store is read is in the store then.
+func (d *Disk) listHeld(l List, to uint64, limit int) (Listing, error) {
 	changed, end := d.changedPages(l, to, limit)
 	out := Listing{Done: end == to}
 	last := int64(-1) // page of the last version in out
@@ -200,7 +239,7 @@ func (d *Disk) changedPages(l List, to uint64, limit int) (out []changedPage, en
 	return out, to
 }
 
-// Held lists the columns the disk has versions of, in no order.
+// Held lists the columns the disk has versions of, or has to inherit, in no order.
 func (d *Disk) Held(ctx context.Context) ([]Held, error) {
 	if err := d.enter(ctx); err != nil {
 		return nil, err
@@ -215,6 +254,12 @@ func (d *Disk) Held(ctx context.Context) ([]Held, error) {
 				Volume: vol, Column: column, Promises: r.state.promises,
 				Bytes: model.Bytes(h.pages) * model.PageSize,
 			})
+		}
+	}
+	for k := range d.origins.columns {
+		r := d.rowOf(k.vol)
+		if _, listed := r.columns[k.column]; !listed {
+			out = append(out, Held{Volume: k.vol, Column: k.column, Promises: r.state.promises})
 		}
 	}
 	return out, nil
@@ -242,6 +287,10 @@ func (d *Disk) Drop(ctx context.Context, vol model.VolumeID, column uint32, prom
 func (d *Disk) drop(ctx context.Context, vol model.VolumeID, column uint32,
 	allowed func(rowState) error,
 ) error {
+	k := columnKey{vol, column}
+	if err := d.disown(ctx, k, allowed); err != nil {
+		return err
+	}
 	l := List{Volume: vol, Column: column, Max: dropChunk}
 	for {
 		if err := ctx.Err(); err != nil {
@@ -263,10 +312,11 @@ func (d *Disk) drop(ctx context.Context, vol model.VolumeID, column uint32,
 		}
 		l.From = found.Next
 	}
-	const size = 16
+	const size = 16 + originRecSize
 	return d.do(ctx, size, func(b *batch) error {
 		err := allowed(d.stateOf(b, vol))
 		if err == nil {
+			d.forgetOrigin(b, k)
 			b.add(record{kind: recSettled, pageKey: pageKey{vol: vol, column: column}})
 		}
 		return err
@@ -289,17 +339,25 @@ func (d *Disk) dropVersions(ctx context.Context, vol model.VolumeID, column uint
 		}
 		pinned = append(pinned, l)
 	}
-	const size = 40 + 12 // of a record and a count
-	// It relies on the leaves, so they stay pinned until it is done.
-	return d.do(context.WithoutCancel(ctx), len(vs)*size, func(b *batch) error {
-		if err := allowed(d.stateOf(b, vol)); err != nil {
+	const size = 40 + refsRecSize // of a record and a count
+	for {
+		if err := d.bequeath(pinned); err != nil {
 			return err
 		}
-		for _, v := range vs {
-			d.gone(b, pageKey{vol, column, v.Page}, v.Epoch, model.Stamp{})
+		// It relies on the leaves, so they stay pinned until it is done.
+		err := d.do(context.WithoutCancel(ctx), len(vs)*size, func(b *batch) error {
+			if err := cmp.Or(allowed(d.stateOf(b, vol)), d.bequeathed(pinned)); err != nil {
+				return err
+			}
+			for _, v := range vs {
+				d.gone(b, pageKey{vol, column, v.Page}, v.Epoch, model.Stamp{})
+			}
+			return nil
+		})
+		if !errors.Is(err, errHeirs) {
+			return err
 		}
-		return nil
-	})
+	}
 }
 
 // stateOf returns the state of a volume's row as of here in the batch; zero if
@@ -329,12 +387,7 @@ func (d *Disk) DropVolume(ctx context.Context, vol model.VolumeID) error {
 		return err
 	}
 	d.mu.Lock()
-	var columns []uint32
-	if r := d.rows[vol]; r != nil {
-		for c := range r.columns {
-			columns = append(columns, c)
-		}
-	}
+	columns := d.columnsOf(vol)
 	d.mu.Unlock()
 	for _, c := range columns {
 		err := d.drop(ctx, vol, c, func(s rowState) error {

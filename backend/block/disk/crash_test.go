@@ -206,8 +206,11 @@ func (m *moment) readBack(t *testing.T, d *disk.Disk, gen model.Generation, afte
 }
 
 // sum is the checksum a block of column 0 of volume 1 has.
-func (w *world) sum(b layout.Block, e model.Epoch) uint32 {
-	ver, ok := w.volume(1).visible(0, b.Page(), e)
+func (w *world) sum(b layout.Block, e model.Epoch) uint32 { return w.sumOf(1, b, e) }
+
+// sumOf is the checksum a block of column 0 of a volume has.
+func (w *world) sumOf(vol model.VolumeID, b layout.Block, e model.Epoch) uint32 {
+	ver, ok := w.volume(vol).visible(0, b.Page(), e)
 	if !ok || ver.Mask&(1<<b.InPage()) == 0 {
 		return zeroSum
 	}

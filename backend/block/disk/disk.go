@@ -95,7 +95,7 @@ type Disk struct {
 	failed chan struct{} // closed with the first failure
 	stop   chan struct{} // closed by Close
 
-	tasks sync.WaitGroup // commit, keep, loads, preparations
+	tasks sync.WaitGroup // commit, keep, inheritAll, loads, preparations
 
 	mu     sync.Mutex
 	work   sync.Cond // for commit: something is ready, there is room again, or the end
@@ -121,6 +121,8 @@ type Disk struct {
 	journal   *journal
 	refs      map[place]uint32
 	dirtyRefs map[place]struct{}
+	origins   origins
+	heirs     chan struct{} // of capacity 1: wakes inheritAll
 
 	damaged                  map[damageKey]damage
 	dirtyDamage              map[damageKey]struct{}

@@ -29,7 +29,7 @@ func (d *Disk) Checkpoint() error {
 func fixSum(b []byte, h header) { binary.LittleEndian.PutUint32(b[8:], sumOf(b[12:h.used])) }
 
 // Share makes a page of volume to the same version as one of volume from, in the same
-// place, as a clone will.
+// place, as a clone does.
 func (d *Disk) Share(ctx context.Context, from, to model.VolumeID, column, page uint32, e model.Epoch) error {
 	for _, vol := range []model.VolumeID{from, to} {
 		k, _ := leafOf(pageKey{vol, column, page})
@@ -42,10 +42,7 @@ func (d *Disk) Share(ctx context.Context, from, to model.VolumeID, column, page 
 	return d.do(ctx, maxRecordSize+12, func(b *batch) error {
 		vs := d.versions(b, pageKey{from, column, page})
 		i, _ := find(vs, e)
-		n := max(d.shared(b, vs[i].place), 1) + 1
-		b.refs[vs[i].place] = n
-		b.add(record{kind: recRefs, ver: version{place: vs[i].place}, refs: n})
-		d.set(b, record{kind: recVersion, pageKey: pageKey{to, column, page}, ver: vs[i]})
+		d.share(b, pageKey{to, column, page}, vs[i], 0)
 		return nil
 	})
 }
@@ -55,4 +52,11 @@ func (d *Disk) QueuedBytes() int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.queuedBytes
+}
+
+// Inherits tells how many columns have not inherited everything.
+func (d *Disk) Inherits() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return len(d.origins.columns)
 }

@@ -65,6 +65,17 @@ func sampleBatch() []byte {
 	return append(b[:n], payload...)
 }
 
+// What clones bring: a version in a place that is shared, and the origins of columns.
+func cloneRecords() []record {
+	k := pageKey{vol: 0xaaaa, column: 0xbb, page: 0xc0}
+	return []record{
+		{kind: recOrigin, pageKey: pageKey{vol: 0xaaaa, column: 0xbb}, origin: 0xdddd, ver: version{epoch: 10}},
+		{kind: recShared, pageKey: k, ver: sampleVersion()},
+		{kind: recInherited, pageKey: k},
+		{kind: recOrigin, pageKey: pageKey{vol: 0xaaaa, column: 0xbb}},
+	}
+}
+
 func sampleUncertain() *uncertain {
 	u := &uncertain{}
 	u.add(madeKey{column: 1, page: 2, epoch: 3}, model.Stamp{Generation: 4, Number: 5})
@@ -132,6 +143,28 @@ func TestFormatsAreForEver(t *testing.T) {
 			t.Errorf("read %v (-want +got):\n%s", err, diff)
 		}
 	})
+	t.Run("clones", func(t *testing.T) {
+		b := make([]byte, maxHeader)
+		n := encodeBatch(b, header{salt: 0x3333, lsn: 0x5555}, cloneRecords())
+		_, got, _, err := decodeBatch(golden(t, "batchclones.v1.hex", b[:n]), 0x3333, nil)
+		opt := cmp.AllowUnexported(record{}, pageKey{}, version{}, rowState{})
+		if diff := cmp.Diff(cloneRecords(), got, opt); diff != "" || err != nil {
+			t.Errorf("read %v (-want +got):\n%s", err, diff)
+		}
+		k := columnKey{vol: 0xaaaa, column: 0xbb}
+		x := &origin{vol: 0xdddd, epoch: 10}
+		key := golden(t, "originkey.v1.hex", originKey(tableOrigins, k))
+		gk, vol, e, err := parseOrigin(key, golden(t, "originvalue.v1.hex", originValue(x)))
+		if err != nil || gk != k || vol != x.vol || e != x.epoch {
+			t.Errorf("read %+v, %v, %d, %v", gk, vol, e, err)
+		}
+		want := leafSet{0: 0b101, 63: 1 << 63}
+		key = golden(t, "leafsetkey.v1.hex", leafSetKey(k, 7))
+		gk, chunk, s, err := parseLeafSet(key, golden(t, "leafset.v1.hex", leafSetValue(&want)))
+		if err != nil || gk != k || chunk != 7 || *s != want {
+			t.Errorf("read %+v, %d, %v, %v", gk, chunk, s, err)
+		}
+	})
 	t.Run("map", func(t *testing.T) {
 		v := sampleVersion()
 		k := pageKey{vol: 0xaaaa, column: 0xbb, page: 0xcc}
@@ -180,6 +213,8 @@ func FuzzSuperblock(f *testing.F) {
 func FuzzBatch(f *testing.F) {
 	f.Add(sampleBatch(), true)
 	f.Add(sampleBatch()[:blockSize], false)
+	b := make([]byte, maxHeader)
+	f.Add(b[:encodeBatch(b, header{salt: 0x3333, lsn: 1}, cloneRecords())], true)
 	f.Fuzz(func(t *testing.T, b []byte, sum bool) {
 		b = bytes.Clone(b)
 		if h, err := decodeHeader(b); err == nil && sum && h.used <= len(b) {

@@ -263,7 +263,7 @@ func (d *Disk) flushLeaves(list []*leaf) error {
 	return nil
 }
 
-// putRows puts the rows and reference counts that changed into a batch.
+// putRows puts the rows, reference counts and origins that changed into a batch.
 func (d *Disk) putRows(b *pebble.Batch) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -297,5 +297,5 @@ func (d *Disk) putRows(b *pebble.Batch) error {
 		}
 	}
 	clear(d.dirtyRefs)
-	return nil
+	return d.putOrigins(b)
 }

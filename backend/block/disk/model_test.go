@@ -156,6 +156,11 @@ func (w *world) prepare(p disk.Prepare) (disk.Promise, error) {
 	default:
 		v.gen, v.last = p.Generation, p.Last
 	}
+	if o := p.Origin; o != nil && v.promises == 0 {
+		for _, c := range o.Columns {
+			v.inherit(w.volume(o.Volume), c, o.Epoch)
+		}
+	}
 	v.promised = true
 	v.promises++
 	out := disk.Promise{Watermark: v.watermark}
@@ -167,6 +172,20 @@ func (w *world) prepare(p disk.Prepare) (disk.Promise, error) {
 		out.Uncertain = append(out.Uncertain, disk.ColumnVersion{Column: at.column, Version: ver})
 	}
 	return out, nil
+}
+
+// inherit makes a column what another volume's was in an epoch.
+func (v *volume) inherit(from *volume, column uint32, e model.Epoch) {
+	for at := range from.versions {
+		if at.column != column {
+			continue
+		}
+		ver, ok := from.visible(column, at.page, e)
+		if ok && ver.Mask != 0 {
+			ver.Epoch, ver.Stamp = 0, model.Stamp{Number: 1}
+			v.versions[where{column, at.page, 0}] = ver
+		}
+	}
 }
 
 func order(a, b where) int {

@@ -87,6 +87,18 @@ type Prepare struct {
 	Volume     model.VolumeID
 	Generation model.Generation
 	Last       uint64 // the row begins after it; never lowers what the disk has in this generation
+	// Origin is what a clone begins as; nil: as nothing. It counts in the first
+	// promise of the volume only.
+	Origin *Origin
+}
+
+// An Origin says of which volume another one is a clone. Each of Columns begins as
+// what the disk has of the same column of Volume as of Epoch, in the same places.
+// From the promise on the clone has it, whatever becomes of Volume: see origin.go.
+type Origin struct {
+	Volume  model.VolumeID
+	Epoch   model.Epoch
+	Columns []uint32
 }
 
 // A Promise is durable before it is given.

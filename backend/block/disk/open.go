@@ -292,6 +292,7 @@ func OpenMedium(ctx context.Context, m Medium, o Options) (*Disk, error) {
 	}
 	d.tasks.Go(d.commit)
 	d.tasks.Go(d.keep)
+	d.tasks.Go(d.inheritAll)
 	return d, nil
 }
 
@@ -322,6 +323,7 @@ func newDisk(m Medium, o Options) (*Disk, error) {
 		rows:  make(map[model.VolumeID]*row),
 		pages: newPageMap(int(o.MapMemory)), overlay: newOverlay(), journal: newJournal(&s),
 		refs: make(map[place]uint32), dirtyRefs: make(map[place]struct{}),
+		origins: newOrigins(), heirs: make(chan struct{}, 1),
 		damaged: make(map[damageKey]damage), dirtyDamage: make(map[damageKey]struct{}),
 	}
 	d.work.L, d.chores.L, d.room.L = &d.mu, &d.mu, &d.mu
@@ -346,6 +348,9 @@ func (d *Disk) recover(ctx context.Context) error {
 		return err
 	}
 	if err := errors.Join(d.loadRows(), d.loadDamage()); err != nil {
+		return err
+	}
+	if err := d.loadOrigins(); err != nil {
 		return err
 	}
 	d.replaying = newReplay()
@@ -445,7 +450,11 @@ func (d *Disk) loadRows() error {
 }
 
 // rebuildSpace counts what the map names. It also finds a map that contradicts
-// itself: a place that two versions claim, and do not share.
+// itself.
+//
+// Invariant: a place is counted with exactly as many versions as name it. Were it
+// counted with fewer, it would be freed, and given to another page, under the last of
+// them; with more, it would never be free again, and never be written in place.
 func (d *Disk) rebuildSpace() error {
 	s := newSpace(d.super.pages)
 	claimed := make(map[place]uint32)
@@ -495,6 +504,12 @@ func (d *Disk) rebuildSpace() error {
 					return err
 				}
 			}
+		}
+	}
+	for p, n := range d.refs {
+		if claimed[p] != n {
+			return model.Errorf(model.Corrupt, "place %d is counted with %d versions and %d name it",
+				p, n, claimed[p])
 		}
 	}
 	d.space = s

@@ -15,6 +15,9 @@ const discardChunk = 256
 // or another version still needs. Nothing of the row is applied meanwhile.
 func (d *Disk) prepareTask(t *task) {
 	err := d.findPages(t)
+	if err == nil {
+		err = d.inheritFor(t)
+	}
 	if err == nil && t.op.Kind == Copy {
 		err = d.placeCopy(t)
 	}

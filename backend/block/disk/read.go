@@ -237,7 +237,7 @@ func (d *Disk) tryPlan(parts []pageRead, vol model.VolumeID,
 	}
 	for i := range parts {
 		k, _ := leafOf(parts[i].key)
-		if d.pages.get(k) == nil {
+		if d.leaf(k) == nil {
 			return &k, nil
 		}
 	}

@@ -39,6 +39,10 @@ const (
 	recRowGone recordKind = 4 // the volume has no row, and no promise
 	recRefs    recordKind = 5 // how many versions share a place; one or none: nobody
 	recSettled recordKind = 6 // nothing of a column is uncertain: it was dropped
+
+	recShared    recordKind = 12 // as recVersion, in a place that another version has too
+	recOrigin    recordKind = 13 // a column begins as that of another volume, or no longer does
+	recInherited recordKind = 14 // a leaf has all that its column's origin had there
 )
 
 // A record is absolute: it says how things are after it, so that applying it
@@ -50,6 +54,8 @@ type record struct {
 	op   model.Stamp // generation and number of the op that made it; zero: none did
 	row  rowState    // of recRow
 	refs uint32      // of recRefs, with ver.place
+
+	origin model.VolumeID // of recOrigin, with ver.epoch; zero: none any more
 
 	// data are the blocks whose content is in this batch, in order, from block
 	// first of the payload on.
@@ -82,6 +88,10 @@ const (
 	pageSize       = int(model.PageSize)
 	versionRecSize = 64 // without sums
 	maxRecordSize  = versionRecSize + 4*model.BlocksPerPage
+	refsRecSize    = 12
+
+	originRecSize    = 28
+	inheritedRecSize = 20
 )
 
 // A header describes a batch in the journal.
@@ -99,8 +109,12 @@ var errBadBatch = errors.New("not a batch")
 // size is what the record takes in a header.
 func (r *record) size() int {
 	switch r.kind {
-	case recVersion:
+	case recVersion, recShared:
 		return versionRecSize + 4*bits.OnesCount16(r.ver.mask)
+	case recOrigin:
+		return originRecSize
+	case recInherited:
+		return inheritedRecSize
 	case recGone:
 		return 40
 	case recRow:
@@ -108,7 +122,7 @@ func (r *record) size() int {
 	case recRowGone:
 		return 12
 	case recRefs:
-		return 12
+		return refsRecSize
 	case recSettled:
 		return 16
 	default:
@@ -121,7 +135,7 @@ func (r *record) encode(b []byte) int {
 	le := binary.LittleEndian
 	b[0], b[1] = byte(r.kind), 0
 	switch r.kind {
-	case recVersion:
+	case recVersion, recShared:
 		v := &r.ver
 		le.PutUint16(b[2:], r.data)
 		le.PutUint32(b[4:], r.column)
@@ -156,6 +170,17 @@ func (r *record) encode(b []byte) int {
 		le.PutUint16(b[2:], 0)
 		le.PutUint32(b[4:], r.column)
 		le.PutUint64(b[8:], uint64(r.vol))
+	case recOrigin:
+		le.PutUint16(b[2:], 0)
+		le.PutUint32(b[4:], r.column)
+		le.PutUint64(b[8:], uint64(r.vol))
+		le.PutUint64(b[16:], uint64(r.origin))
+		le.PutUint32(b[24:], uint32(r.ver.epoch))
+	case recInherited:
+		le.PutUint16(b[2:], 0)
+		le.PutUint32(b[4:], r.column)
+		le.PutUint64(b[8:], uint64(r.vol))
+		le.PutUint32(b[16:], r.page)
 	}
 	return r.size()
 }
@@ -168,12 +193,12 @@ func decodeRecord(b []byte) (r record, size int, err error) {
 	le := binary.LittleEndian
 	r.kind = recordKind(b[0])
 	switch r.kind {
-	case recVersion:
+	case recVersion, recShared:
 		if len(b) < versionRecSize {
 			return r, 0, errBadBatch
 		}
 		r.ver.mask = le.Uint16(b[28:])
-	case recGone, recRow, recRowGone, recRefs, recSettled:
+	case recGone, recRow, recRowGone, recRefs, recSettled, recOrigin, recInherited:
 	default:
 		return r, 0, errBadBatch
 	}
@@ -190,14 +215,21 @@ func decodeRecord(b []byte) (r record, size int, err error) {
 	case recRefs:
 		r.ver.place, r.refs = place(le.Uint32(b[4:])), le.Uint32(b[8:])
 		return r, size, nil
-	case recVersion, recGone, recSettled:
+	case recVersion, recShared, recGone, recSettled, recOrigin, recInherited:
 	}
 	r.column = le.Uint32(b[4:])
 	r.vol = model.VolumeID(le.Uint64(b[8:]))
-	if r.kind == recSettled {
+	switch r.kind {
+	case recSettled:
+		return r, size, nil
+	case recOrigin:
+		r.origin, r.ver.epoch = model.VolumeID(le.Uint64(b[16:])), model.Epoch(le.Uint32(b[24:]))
+		return r, size, nil
+	case recVersion, recShared, recGone, recRow, recRowGone, recRefs, recInherited:
+	}
+	if r.page = le.Uint32(b[16:]); r.kind == recInherited {
 		return r, size, nil
 	}
-	r.page = le.Uint32(b[16:])
 	r.ver.epoch = model.Epoch(le.Uint32(b[20:]))
 	if r.kind == recGone {
 		r.op = getStamp(b[24:])
@@ -208,7 +240,8 @@ func decodeRecord(b []byte) (r record, size int, err error) {
 	r.ver.stamp = getStamp(b[32:])
 	r.op = getStamp(b[48:])
 	getSums(b[versionRecSize:], &r.ver)
-	if r.data&^r.ver.mask != 0 || (r.ver.mask == 0) != (r.ver.place == noPlace) {
+	if r.data&^r.ver.mask != 0 || (r.ver.mask == 0) != (r.ver.place == noPlace) ||
+		r.kind == recShared && (r.data != 0 || r.ver.mask == 0) {
 		return r, 0, errBadBatch
 	}
 	return r, size, nil

@@ -65,10 +65,11 @@ func (d *Disk) replayBatch(records []record, payload int64) error {
 	d.replaying.payload = payload
 	for i := range records {
 		r := &records[i]
-		if r.kind == recVersion && r.ver.place != noPlace && uint32(r.ver.place) >= d.super.pages {
+		version := r.kind == recVersion || r.kind == recShared
+		if version && r.ver.place != noPlace && uint32(r.ver.place) >= d.super.pages {
 			return model.Errorf(model.Corrupt, "the journal names place %d, which is not there", r.ver.place)
 		}
-		if r.kind == recVersion || r.kind == recGone {
+		if version || r.kind == recGone {
 			k, _ := leafOf(r.pageKey)
 			if d.pages.get(k) == nil {
 				l, err := d.store.load(k)

@@ -43,6 +43,10 @@ type scrub struct {
 	model.Scrub
 	next  ScrubPoint // where the pass that began goes on
 	ended time.Time  // when the last complete pass ended
+
+	// good has a bit for each place that is shared and was read whole and right in this
+	// pass since the disk was opened: those who share it need not read it again.
+	good []uint64
 }
 
 // Scrub reads what the disk holds, all epochs of all volumes, and compares it with
@@ -177,7 +181,7 @@ func (d *Disk) scrubPage(ctx context.Context, at ScrubPoint, vs []Version, pace 
 			continue
 		}
 		begun := time.Now()
-		damaged, err := d.verify(ctx, at, vs[i].Epoch)
+		damaged, known, err := d.verify(ctx, at, vs[i].Epoch)
 		if err != nil {
 			return false, err
 		}
@@ -186,6 +190,9 @@ func (d *Disk) scrubPage(ctx context.Context, at ScrubPoint, vs []Version, pace 
 		d.scrub.Done += model.PageSize
 		d.scrub.Total = max(d.scrub.Total, d.scrub.Done)
 		d.mu.Unlock()
+		if known {
+			continue
+		}
 		if err := pace.rest(ctx, time.Since(begun)); err != nil {
 			return false, err
 		}
@@ -193,12 +200,16 @@ func (d *Disk) scrubPage(ctx context.Context, at ScrubPoint, vs []Version, pace 
 	return bad, nil
 }
 
-// verify reads one version, if it is still there.
-func (d *Disk) verify(ctx context.Context, at ScrubPoint, e model.Epoch) (bad bool, err error) {
+// verify reads one version, if it is still there, and if its place is not known to be
+// right.
+func (d *Disk) verify(ctx context.Context, at ScrubPoint, e model.Epoch) (bad, known bool, err error) {
 	if err := d.enter(ctx); err != nil {
-		return false, err
+		return false, false, err
 	}
 	defer d.exit()
+	if known, err := d.knownGood(pageKey{at.Volume, at.Column, at.Page}, e); known || err != nil {
+		return false, known, err
+	}
 	b := iobuf.Get(pageSize)
 	defer b.Release()
 	one := []pageRead{{
@@ -207,14 +218,48 @@ func (d *Disk) verify(ctx context.Context, at ScrubPoint, e model.Epoch) (bad bo
 	}}
 	if err := d.readPages(one, 0, 0); err != nil {
 		if d.Err() == nil && model.CodeOf(err) == model.Unavailable {
-			return false, nil // it was replaced again and again: it is new
+			return false, false, nil // it was replaced again and again: it is new
 		}
-		return false, err
+		return false, false, err
 	}
 	if one[0].found && one[0].bad == 0 {
 		d.noteWhole(&one[0])
+		d.noteGood(&one[0].ver)
 	}
-	return one[0].bad != 0, nil
+	return one[0].bad != 0, false, nil
+}
+
+// knownGood reports whether a version's place was read whole and right in this pass, for
+// another who shares it.
+func (d *Disk) knownGood(k pageKey, e model.Epoch) (bool, error) {
+	lk, i := leafOf(k)
+	l, err := d.pinLeaf(lk)
+	if err != nil {
+		return false, err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	l.pins--
+	at, ok := find(l.pages[i], e)
+	if _, hurt := d.damaged[damageKey{k.vol, madeKey{k.column, k.page, e}}]; !ok || hurt {
+		return false, nil // what was damaged is read, for it may be right again
+	}
+	p := l.pages[i][at].place
+	return p != noPlace && d.refs[p] > 1 && d.scrub.good != nil && d.scrub.good[p/64]>>(p%64)&1 != 0, nil
+}
+
+// noteGood notes that the place of a version was read and is right. One that has not all
+// blocks says nothing of those that others may have there.
+func (d *Disk) noteGood(v *version) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if v.mask != wholePage || d.refs[v.place] < 2 {
+		return
+	}
+	if d.scrub.good == nil {
+		d.scrub.good = make([]uint64, len(d.space.used))
+	}
+	d.scrub.good[v.place/64] |= 1 << (v.place % 64)
 }
 
 // requests is how many requests of others the disk has served.

@@ -313,7 +313,7 @@ func (op *Op) wholeVersion() []byte {
 // withLeaf calls f with a leaf, at once if it is in memory, and otherwise when it
 // is loaded. f is called under the disk's mutex.
 func (d *Disk) withLeaf(k leafKey, f func(*leaf, error)) {
-	if l := d.pages.get(k); l != nil {
+	if l := d.leaf(k); l != nil {
 		f(l, nil)
 		return
 	}
@@ -324,19 +324,48 @@ func (d *Disk) withLeaf(k leafKey, f func(*leaf, error)) {
 	load := &leafLoad{waiters: []func(*leaf, error){f}}
 	d.pages.loading[k] = load
 	d.tasks.Go(func() {
-		d.loaders <- struct{}{}
-		l, err := d.store.load(k)
-		<-d.loaders
+		l, err := d.load(k)
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		delete(d.pages.loading, k)
-		if err == nil {
-			l.pins++ // insert may evict
-			d.pages.insert(l)
-			l.pins--
-		}
 		for _, f := range load.waiters {
 			f(l, err)
 		}
+		if l != nil {
+			l.pins--
+		}
 	})
+}
+
+// leaf returns a leaf that is in memory and has what it inherits, or nil.
+func (d *Disk) leaf(k leafKey) *leaf {
+	if d.origins.of(k) != nil {
+		return nil
+	}
+	return d.pages.get(k)
+}
+
+// load brings a leaf into memory, pinned, with what it inherits. Of one leaf there is
+// one load at a time.
+func (d *Disk) load(k leafKey) (*leaf, error) {
+	d.mu.Lock()
+	l := d.pages.get(k)
+	if l != nil {
+		l.pins++
+	}
+	d.mu.Unlock()
+	if l == nil {
+		d.loaders <- struct{}{}
+		fresh, err := d.store.load(k)
+		<-d.loaders
+		if err != nil {
+			return nil, err
+		}
+		l = fresh
+		d.mu.Lock()
+		l.pins++ // insert may evict
+		d.pages.insert(l)
+		d.mu.Unlock()
+	}
+	return l, d.inherit(k)
 }

@@ -204,12 +204,29 @@ func (r *reader) version() (v disk.Version) {
 func appendPrepare(b []byte, p disk.Prepare) []byte {
 	b = le.AppendUint64(b, uint64(p.Volume))
 	b = le.AppendUint64(b, uint64(p.Generation))
-	return le.AppendUint64(b, p.Last)
+	b = le.AppendUint64(b, p.Last)
+	if o := p.Origin; o != nil { // an older node does not know it, and refuses
+		b = le.AppendUint64(b, uint64(o.Volume))
+		b = le.AppendUint32(b, uint32(o.Epoch))
+		b = le.AppendUint16(b, uint16(len(o.Columns)))
+		for _, c := range o.Columns {
+			b = le.AppendUint32(b, c)
+		}
+	}
+	return b
 }
 
 func decodePrepare(meta []byte) (disk.Prepare, error) {
 	r := reader{b: meta, ok: true}
 	p := disk.Prepare{Volume: model.VolumeID(r.u64()), Generation: model.Generation(r.u64()), Last: r.u64()}
+	if len(r.b) > 0 {
+		p.Origin = &disk.Origin{Volume: model.VolumeID(r.u64()), Epoch: model.Epoch(r.u32())}
+		n := int(r.u16())
+		if n > model.MaxColumns {
+			return disk.Prepare{}, errFrame
+		}
+		p.Origin.Columns = r.sums(nil, n)
+	}
 	if !r.done() || p.Volume == 0 {
 		return disk.Prepare{}, errFrame
 	}

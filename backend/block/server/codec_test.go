@@ -168,6 +168,7 @@ func FuzzDecodeOp(f *testing.F) {
 func FuzzDecodeOthers(f *testing.F) {
 	f.Add(appendRead(nil, disk.Read{Volume: 1, Count: 4}))
 	f.Add(appendPrepare(nil, disk.Prepare{Volume: 1, Generation: 2}))
+	f.Add(appendPrepare(nil, disk.Prepare{Volume: 1, Generation: 2, Origin: &disk.Origin{Volume: 3, Columns: []uint32{4}}}))
 	f.Add(appendList(nil, disk.List{Volume: 1, Max: 5}))
 	f.Add(encodePromise(disk.Promise{Uncertain: make([]disk.ColumnVersion, 3)}))
 	f.Add(encodeListing(disk.Listing{Versions: make([]disk.Version, 3)}))
@@ -180,7 +181,9 @@ func FuzzDecodeOthers(f *testing.F) {
 		if l, err := decodeList(b); err == nil && l.Max > maxListed {
 			t.Errorf("accepted %+v", l)
 		}
-		_, _ = decodePrepare(b)
+		if p, err := decodePrepare(b); err == nil && !bytes.Equal(appendPrepare(nil, p), b) {
+			t.Errorf("%x is not how %+v is written", b, p)
+		}
 		_, _ = decodeVersionQuery(b)
 		_, _ = decodePromise(b)
 		_, _ = decodeListing(b)
@@ -217,11 +220,14 @@ func TestGoldenVersion1(t *testing.T) {
 	lost := *cp
 	lost.Lost = 0x8000
 	frames := map[string][]byte{
-		"hello":    hello{low: 1, high: 1, instance: 0x0102030405060708}.encode(),
-		"apply":    FrameBytes(uint8(kindApply), 0, 1, 0x99, appendOp(nil, op), make([]byte, 8192))[:headerSize+200],
-		"copy":     FrameBytes(uint8(kindApply), 0, 2, 0x99, appendOp(nil, cp), nil),
-		"lost":     FrameBytes(uint8(kindApply), 0, 2, 0x99, appendOp(nil, &lost), nil),
-		"prepare":  FrameBytes(uint8(kindPrepare), 0, 3, 0x99, appendPrepare(nil, disk.Prepare{Volume: 1, Generation: 4, Last: 78}), nil),
+		"hello":   hello{low: 1, high: 1, instance: 0x0102030405060708}.encode(),
+		"apply":   FrameBytes(uint8(kindApply), 0, 1, 0x99, appendOp(nil, op), make([]byte, 8192))[:headerSize+200],
+		"copy":    FrameBytes(uint8(kindApply), 0, 2, 0x99, appendOp(nil, cp), nil),
+		"lost":    FrameBytes(uint8(kindApply), 0, 2, 0x99, appendOp(nil, &lost), nil),
+		"prepare": FrameBytes(uint8(kindPrepare), 0, 3, 0x99, appendPrepare(nil, disk.Prepare{Volume: 1, Generation: 4, Last: 78}), nil),
+		"prepare-clone": FrameBytes(uint8(kindPrepare), 0, 7, 0x99, appendPrepare(nil, disk.Prepare{
+			Volume: 1, Generation: 1, Origin: &disk.Origin{Volume: 0x22, Epoch: 6, Columns: []uint32{3, 7}},
+		}), nil),
 		"read":     FrameBytes(uint8(kindRead), 0, 4, 0x99, appendRead(nil, disk.Read{Volume: 1, Generation: 4, Column: 5, Block: 16, Count: 3, Epoch: 2}), nil),
 		"list":     FrameBytes(uint8(kindList), 0, 5, 0x99, appendList(nil, disk.List{Volume: 1, Generation: 4, Column: 5, From: 1, To: 2, Max: 3}), nil),
 		"digest":   FrameBytes(uint8(kindDigest), 0, 7, 0x99, appendList(nil, disk.List{Volume: 1, Generation: 4, Column: 5, From: 1, To: 2, Max: 1}), nil),

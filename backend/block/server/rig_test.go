@@ -240,6 +240,12 @@ func (d *memDisk) Apply(op *disk.Op, done func(error)) {
 
 func (d *memDisk) Prepare(_ context.Context, p disk.Prepare) (disk.Promise, error) {
 	out := disk.Promise{Watermark: model.Stamp{Generation: p.Generation, Number: p.Last}}
+	if o := p.Origin; o != nil {
+		out.Watermark.Number += 1000*uint64(o.Volume) + uint64(o.Epoch)
+		for _, c := range o.Columns {
+			out.Watermark.Number = 10*out.Watermark.Number + uint64(c)
+		}
+	}
 	for i := range uint32(5) {
 		v := disk.Version{Page: i, Epoch: model.Epoch(i), Mask: uint16(1<<i - 1), Stamp: model.Stamp{Generation: 1, Number: uint64(i)}}
 		for j := range i {

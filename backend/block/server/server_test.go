@@ -57,7 +57,9 @@ func TestRemoteIsLikeTheDisk(t *testing.T) {
 		t.Error("Read over the wire differs")
 	}
 
-	p := disk.Prepare{Volume: 9, Generation: 7, Last: 33}
+	p := disk.Prepare{
+		Volume: 9, Generation: 7, Last: 33, Origin: &disk.Origin{Volume: 8, Epoch: 2, Columns: []uint32{1, 5}},
+	}
 	wantP, _ := d.Prepare(ctx, p)
 	gotP, err := remote.Prepare(ctx, p)
 	if diff := cmp.Diff(wantP, gotP); err != nil || diff != "" {

@@ -147,7 +147,7 @@ func (r *register) ChangeMembers(ctx context.Context, _ model.VolumeID, gen mode
 func (r *register) Kept(context.Context, model.VolumeID) (model.Volume, []model.Epoch, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return cloneRecord(r.rec), r.rec.KeptEpochs(r.snaps), nil
+	return cloneRecord(r.rec), r.rec.KeptEpochs(r.snaps, nil), nil
 }
 
 func (r *register) Tended(_ context.Context, _ model.VolumeID, gen model.Generation, done model.Tended,

@@ -269,6 +269,7 @@ func (w *simWorld) supervise() {
 		}
 		w.logf("generation %d serves", rec.Generation)
 		w.hist.Served(uint64(rec.Generation), w.now())
+		w.detach(v, rec)
 		w.hmu.Lock()
 		h.vol = v
 		w.hmu.Unlock()

@@ -100,7 +100,7 @@ func (r *simRaft) cutUnheld() {
 // Kept is answered late and may be old by then.
 func (r *simRaft) Kept(context.Context, model.VolumeID) (model.Volume, []model.Epoch, error) {
 	r.mu.Lock()
-	rec, kept := cloneRecord(r.rec), r.rec.KeptEpochs(r.kept())
+	rec, kept := cloneRecord(r.rec), r.rec.KeptEpochs(r.kept(), nil)
 	r.mu.Unlock()
 	time.Sleep(r.w.between(0, 300*time.Millisecond))
 	return rec, kept, nil
@@ -172,7 +172,7 @@ func (r *simRaft) tended() bool {
 // Where a trim rests there may be some, which writes have made so.
 func (w *simWorld) superfluous() string {
 	w.raft.mu.Lock()
-	rec, kept := cloneRecord(w.raft.rec), w.raft.rec.KeptEpochs(w.raft.kept())
+	rec, kept := cloneRecord(w.raft.rec), w.raft.rec.KeptEpochs(w.raft.kept(), nil)
 	w.raft.mu.Unlock()
 	if rec.Trim.Since != 0 {
 		return ""

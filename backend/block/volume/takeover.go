@@ -130,8 +130,27 @@ func (t *takeover) ask(ctx context.Context, id model.DiskID) (disk.Promise, Disk
 	}
 	ctx, cancel := context.WithTimeout(ctx, v.cfg.Timeout)
 	defer cancel()
-	p, err := d.Prepare(ctx, disk.Prepare{Volume: v.id, Generation: v.gen})
+	p, err := d.Prepare(ctx, disk.Prepare{Volume: v.id, Generation: v.gen, Origin: t.origin(id)})
 	return p, d, local, err
+}
+
+// origin is what the disk's part of a clone begins as, or nil: its active members have
+// all of the origin. Others are filled.
+func (t *takeover) origin(id model.DiskID) *disk.Origin {
+	v := t.v
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	o := v.rec.Origin
+	if o.Volume == 0 {
+		return nil
+	}
+	out := &disk.Origin{Volume: o.Volume, Epoch: o.Epoch}
+	for c := range v.columns {
+		if m := v.columns[c].member(id); m != nil && m.state == model.Active {
+			out.Columns = append(out.Columns, uint32(c))
+		}
+	}
+	return out
 }
 
 // promised begins the disk's row.

@@ -192,7 +192,7 @@ func scrubbed(d schema.Disk) string {
 
 func newVolume(a *app) *cobra.Command {
 	return group("volume", "Virtual disks",
-		newVolumeCreate(a), newVolumeList(a), newVolumeShow(a), newVolumeResize(a), newVolumeScrub(a), newVolumeDelete(a), newVolumeExport(a))
+		newVolumeCreate(a), newVolumeClone(a), newVolumeList(a), newVolumeShow(a), newVolumeResize(a), newVolumeScrub(a), newVolumeDelete(a), newVolumeExport(a))
 }
 
 func newVolumeCreate(a *app) *cobra.Command {
@@ -219,6 +219,29 @@ func newVolumeCreate(a *app) *cobra.Command {
 	c.Flags().IntVar(&spec.Copies, "copies", 2, "how many disks have each piece, 2 or 3")
 	c.Flags().BoolVar(&spec.Force, "force", false, "also if the pool is so full that new volumes are refused")
 	return c
+}
+
+func newVolumeClone(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use: "clone VOLUME[@SNAPSHOT] NAME", Short: "Make a volume that begins as another one, without copying it",
+		Long: `Make a volume that begins as another one is now, or was when a snapshot of it was cut.
+
+It is there at once, however much is on it, and takes space only for what differs. It does
+not depend on the volume or the snapshot: either can be deleted.`,
+		Args: cobra.ExactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			of, at, _ := strings.Cut(args[0], "@")
+			return a.with(cmd, func(c *client.Client) error {
+				v, err := c.CloneVolume(cmd.Context(), of, schema.CloneSpec{Name: args[1], Snapshot: at})
+				if err != nil {
+					return err
+				}
+				return show(a, v, func(w io.Writer, v schema.Volume) {
+					say(w, "volume %s of %s is a clone of %s\n", v.Name, size(v.Size), args[0])
+				})
+			})
+		},
+	}
 }
 
 func newVolumeList(a *app) *cobra.Command {
@@ -273,13 +296,17 @@ func printVolume(w io.Writer, v schema.Volume, names map[model.NodeID]string) {
 	if v.Holder != 0 {
 		held = fmt.Sprintf("%s for %s", v.HolderName, v.Purpose)
 	}
+	of := ""
+	if v.CloneOf != 0 {
+		of = v.CloneOf.String() + ", for a moment still"
+	}
 	fill := ""
 	if v.Fill != nil {
 		fill = fmt.Sprintf("%s of %s", size(v.Fill.Done), size(v.Fill.Total))
 	}
 	fields(w,
 		"Name", v.Name, "ID", v.ID.String(), "Kind", string(v.Kind), "Size", size(v.Size), "Used", size(v.Used),
-		"State", string(v.State), "Lost data", lostRanges(v.Lost), "Held by", held, "Filled", fill,
+		"State", string(v.State), "Lost data", lostRanges(v.Lost), "Held by", held, "Filled", fill, "Needs", of,
 		"Copies compared", comparedAt(v.Scrub), tendingLabel(v.Tending), tendingText(v.Tending),
 		"Generation", strconv.FormatUint(uint64(v.Generation), 10),
 		"Columns", fmt.Sprintf("%d with %d copies each, %d out of sync", v.ColumnsTotal, v.Copies, v.ColumnsOutOfSync),

@@ -59,6 +59,8 @@ var formats = map[Kind]format{
 	KindSnapshotDelete: {"snapshot.delete", read[SnapshotDelete]},
 	KindSnapshotRevert: {"snapshot.revert", read[SnapshotRevert]},
 	KindVolumeTended:   {"volume.tended", read[VolumeTended]},
+	KindVolumeClone:    {"volume.clone", read[VolumeClone]},
+	KindVolumeDetach:   {"volume.detach", read[VolumeDetach]},
 	KindVolumeMove:     {"volume.move", read[VolumeMove]},
 	KindDiskDrain:      {"disk.drain", read[DiskDrain]},
 	KindDiskRemove:     {"disk.remove", read[DiskRemove]},

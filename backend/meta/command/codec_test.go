@@ -74,6 +74,11 @@ func examples() []Command {
 		SnapshotDelete{Snapshot: 15},
 		SnapshotRevert{Volume: 5, Snapshot: 15, Keep: 17, KeepName: "before", Cancel: true},
 		VolumeTended{Volume: 5, Generation: 12, Tended: model.Tended{Trimmed: 13, Rests: 14, Begun: 15, Reverted: 16}},
+		VolumeClone{
+			ID: 17, Name: "twin", Use: model.VolumeDisk, Volume: 5, Snapshot: 15,
+			Holder: 1, Generation: 12, Revision: 13,
+		},
+		VolumeDetach{Volume: 17, Generation: 1},
 		VolumeMove{Volume: 5, Revision: 13, Moves: []model.Move{{Column: 1, From: 7, To: 8}, {Column: 2, From: 9}}},
 		DiskDrain{Disk: 7, Cancel: true},
 		DiskRemove{Disk: 7},

@@ -51,6 +51,8 @@ const (
 	KindSnapshotDelete Kind = 31
 	KindSnapshotRevert Kind = 32
 	KindVolumeTended   Kind = 33
+	KindVolumeClone    Kind = 34
+	KindVolumeDetach   Kind = 35
 	KindVolumeMove     Kind = 37
 	KindDiskDrain      Kind = 38
 	KindDiskRemove     Kind = 39

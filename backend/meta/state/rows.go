@@ -198,7 +198,8 @@ func DecodeResult(k command.Kind, p []byte) (any, error) {
 		return readJSON[model.Disk](p)
 	case command.KindVolumeCreate, command.KindVolumeResize, command.KindVolumeDelete,
 		command.KindVolumeAcquire, command.KindVolumeRelease, command.KindVolumeMembers,
-		command.KindVolumeMove, command.KindVolumeScrubbed, command.KindSnapshotRevert, command.KindVolumeTended:
+		command.KindVolumeDetach, command.KindVolumeMove, command.KindVolumeScrubbed,
+		command.KindSnapshotRevert, command.KindVolumeTended:
 		return readJSON[model.Volume](p)
 	case command.KindVMCreate, command.KindVMUpdate, command.KindVMPower, command.KindVMPlace,
 		command.KindVMReport, command.KindVMDelete, command.KindVMMigrate, command.KindVMMigrateEnd:
@@ -213,6 +214,8 @@ func DecodeResult(k command.Kind, p []byte) (any, error) {
 		return readJSON[model.Cut](p)
 	case command.KindSnapshotDelete:
 		return readJSON[model.Snapshot](p)
+	case command.KindVolumeClone:
+		return readJSON[model.Cloned](p)
 	case command.KindTokenDelete, command.KindSessionDelete:
 		return nil, nil
 	}

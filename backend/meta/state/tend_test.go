@@ -129,7 +129,7 @@ func TestSnapshotRevert(t *testing.T) {
 		{"another one has begun", tended(v.Generation, model.Tended{Begun: v.Revert.Began + 9}), model.Conflict},
 	})
 	r.ok(command.SnapshotDelete{Snapshot: 7})
-	if kept := r.volume(1).KeptEpochs(r.store.View().Snapshots()); kept[0] != 1 {
+	if kept := r.volume(1).KeptEpochs(r.store.View().Snapshots(), r.store.View().Volumes()); kept[0] != 1 {
 		t.Errorf("while it is reverted to epoch 1, epochs %d are kept", kept)
 	}
 	r.ok(command.SnapshotRevert{Volume: 1, Snapshot: 8})

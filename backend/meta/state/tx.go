@@ -245,7 +245,8 @@ func (x *tx) apply(cmd command.Command) (any, error) {
 		return x.sessionDelete(c)
 	case command.SessionsPrune:
 		return x.sessionsPrune()
-	case command.SnapshotCreate, command.SnapshotDelete, command.SnapshotRevert, command.VolumeTended:
+	case command.SnapshotCreate, command.SnapshotDelete, command.SnapshotRevert, command.VolumeTended,
+		command.VolumeClone, command.VolumeDetach:
 		return x.applySnapshot(cmd)
 	case command.VMMigrate:
 		return x.vmMigrate(c)
@@ -281,6 +282,10 @@ func (x *tx) applySnapshot(cmd command.Command) (any, error) {
 		return x.snapshotRevert(c)
 	case command.VolumeTended:
 		return x.volumeTended(c)
+	case command.VolumeClone:
+		return x.volumeClone(c)
+	case command.VolumeDetach:
+		return x.volumeDetach(c)
 	}
 	return nil, unknown(cmd)
 }

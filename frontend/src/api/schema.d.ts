@@ -893,6 +893,26 @@ export interface paths {
         patch: operations["resize-volume"];
         trace?: never;
     };
+    "/volumes/{ref}/clones": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Make a volume that begins as another one
+         * @description Needs to be allowed to create a volume.
+         */
+        post: operations["clone-volume"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/volumes/{ref}/exports": {
         parameters: {
             query?: never;
@@ -1018,6 +1038,11 @@ export interface components {
             length: number;
             /** Format: int64 */
             offset: number;
+        };
+        CloneSpec: {
+            name: string;
+            /** @description name of a snapshot of the volume; without it, as it is now */
+            snapshot?: string;
         };
         Cluster: {
             accel: string;
@@ -1600,6 +1625,8 @@ export interface components {
         };
         Volume: {
             attached_to?: string;
+            /** @description the volume it is a clone of, for the moment it still needs it */
+            clone_of?: string;
             columns?: components["schemas"]["Column"][];
             /** Format: int64 */
             columns_out_of_sync: number;
@@ -1632,7 +1659,7 @@ export interface components {
             tending?: components["schemas"]["Tending"];
             /**
              * Format: int64
-             * @description what its data takes on the disks, in pages of 64 KiB, one copy counted
+             * @description what its data takes on the disks, in pages of 64 KiB, one copy counted; those it shares with clones count in full for each
              */
             used_bytes: number;
         };
@@ -3373,6 +3400,41 @@ export interface operations {
         requestBody: {
             content: {
                 "application/json": components["schemas"]["VolumeChange"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Volume"];
+                };
+            };
+            /** @description The request was refused or failed. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "clone-volume": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                ref: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CloneSpec"];
             };
         };
         responses: {

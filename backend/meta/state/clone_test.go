@@ -1,0 +1,95 @@
+package state
+
+import (
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"drystone.example/drystone/backend/meta/command"
+	"drystone.example/drystone/backend/model"
+)
+
+// A clone has the columns with the active members alone, the size its origin had in the
+// epoch that ended, and nothing else of it; and pins the origin's data until it is
+// detached, also when the origin is deleted.
+func TestVolumeClone(t *testing.T) {
+	r := small(t)
+	r.ok(volume(1, "data"))
+	v := r.acquire(1, 1)
+	clone := func(id model.VolumeID, name string, at model.SnapshotID) command.VolumeClone {
+		return command.VolumeClone{
+			ID: id, Name: name, Use: model.VolumeDisk, Volume: 1, Snapshot: at,
+			Holder: 1, Generation: v.Generation, Revision: v.Revision,
+		}
+	}
+	change := func(f func(*command.VolumeClone)) command.VolumeClone {
+		c := clone(2, "twin", 0)
+		f(&c)
+		return c
+	}
+	refuse(t, r, []refusal{
+		{"bad name", clone(2, "a@b", 0), model.Invalid},
+		{"bad kind", change(func(c *command.VolumeClone) { c.Use = "x" }), model.Invalid},
+		{"no identifier", clone(0, "twin", 0), model.Conflict},
+		{"the identifier of another", clone(1, "twin", 0), model.Conflict},
+		{"the name of another", clone(2, "DATA", 0), model.Conflict},
+		{"unknown volume", change(func(c *command.VolumeClone) { c.Volume = 9 }), model.NotFound},
+		{"unknown snapshot", clone(2, "twin", 9), model.NotFound},
+		{"by who does not hold it", change(func(c *command.VolumeClone) { c.Holder = 2 }), model.Conflict},
+		{"another generation", change(func(c *command.VolumeClone) { c.Generation++ }), model.Fenced},
+		{"another revision", change(func(c *command.VolumeClone) { c.Revision++ }), model.Conflict},
+	})
+	r.ok(command.SnapshotCreate{Name: "monday", Cuts: []command.SnapshotCut{
+		{ID: 7, Volume: 1, Holder: 1, Generation: v.Generation, Revision: v.Revision},
+	}})
+	r.ok(command.VolumeMembers{Volume: 1, Generation: v.Generation, Revision: v.Revision + 1, Changes: []model.MemberChange{
+		{Column: 0, Disk: 11, State: model.Stale}, {Column: 0, Disk: 31, State: model.Joining},
+	}})
+	r.ok(command.VolumeResize{Volume: 1, Size: 2 << 30})
+	v = r.volume(1)
+	cmd := clone(2, "twin", 0)
+	first := r.ok(cmd)
+	want := model.Volume{
+		ID: 2, Name: "twin", Kind: model.VolumeDisk, Size: 2 << 30, Copies: 2, Revision: 1, Epoch: 1,
+		Columns: []model.Column{{Members: []model.Member{{Disk: 21, State: model.Active}}}, v.Columns[1]},
+		Created: noon, Origin: model.Origin{Volume: 1, Epoch: v.Epoch},
+	}
+	if diff := cmp.Diff(want, r.volume(2)); diff != "" {
+		t.Errorf("the clone differs:\n%s", diff)
+	}
+	if now := r.volume(1); now.Epoch != v.Epoch+1 || now.Revision != v.Revision+1 {
+		t.Errorf("the volume is at epoch %d, revision %d", now.Epoch, now.Revision)
+	}
+	if diff := cmp.Diff(first, r.ok(cmd)); diff != "" {
+		t.Errorf("the same clone again differs:\n%s", diff)
+	}
+	v = r.volume(1)
+	r.ok(clone(3, "elder", 7))
+	if c := r.volume(3); c.Size != 1<<30 || c.Origin.Epoch != 1 || r.volume(1).Revision != v.Revision {
+		t.Errorf("the clone of the snapshot is %+v", c)
+	}
+	r.ok(command.VolumeRelease{Volume: 1, Node: 1, Generation: v.Generation})
+	r.ok(command.VolumeDelete{Volume: 1})
+	refuse(t, r, []refusal{
+		{"detached by who does not hold it", command.VolumeDetach{Volume: 2}, model.Conflict},
+		{"of another generation", command.VolumeDetach{Volume: 2, Generation: 1}, model.Fenced},
+	})
+	pinned := func(disk model.DiskID, want bool) {
+		t.Helper()
+		if got := r.store.View().Pinned(1, disk); got != want {
+			t.Errorf("the disk %d is pinned: %v, want %v", disk, got, want)
+		}
+	}
+	pinned(21, true)
+	pinned(11, false)
+	for id := model.VolumeID(2); id <= 3; id++ {
+		pinned(22, true)
+		g := r.acquire(id, 2).Generation
+		r.ok(command.VolumeDetach{Volume: id, Generation: g})
+		r.ok(command.VolumeDetach{Volume: id, Generation: g})
+		if r.volume(id).Origin != (model.Origin{}) {
+			t.Errorf("the volume %d still has an origin", id)
+		}
+	}
+	pinned(22, false)
+}
