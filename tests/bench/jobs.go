@@ -36,8 +36,8 @@ const (
 	large = 1 << 20
 )
 
-// jobs are the lines, in the order they are run. The marks are those of the project's
-// issue 3; a line without one is there to be looked at.
+// jobs are the lines, in the order they are run. The marks are those the project has set
+// itself; a line without one is there to be looked at.
 var jobs = []job{
 	{name: "4k random write QD1", wants: 0.5, random: true, block: small, depth: 1},
 	{name: "4k random write QD16", wants: 0.4, random: true, block: small, depth: 16},
