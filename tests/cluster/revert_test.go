@@ -87,7 +87,7 @@ func TestSnapshotsUnderLoad(t *testing.T) {
 		switch r := c.run("snapshot", "create", "snap", name); {
 		case r.status == 0:
 			if before != "" {
-				c.must("snapshot", "delete", "snap", before)
+				c.must("snapshot", "delete", "snap@"+before)
 			}
 			before = name
 			cuts++
@@ -111,7 +111,7 @@ func TestSnapshotsUnderLoad(t *testing.T) {
 	if down {
 		c.start("node2")
 	}
-	if r := c.run("snapshot", "revert", "snap", "kept"); r.status == 0 || !strings.Contains(r.errs, "in use") {
+	if r := c.run("snapshot", "revert", "snap@kept"); r.status == 0 || !strings.Contains(r.errs, "in use") {
 		t.Errorf("reverting a volume that is exported: %v", r)
 	}
 	e.stop()
@@ -120,24 +120,24 @@ func TestSnapshotsUnderLoad(t *testing.T) {
 	now := c.sum("snap", "node3")
 	for _, s := range c.snapshots("snap") {
 		if s != "kept" {
-			c.must("snapshot", "delete", "snap", s)
+			c.must("snapshot", "delete", "snap@"+s)
 		}
 	}
 	c.awaitSettled("snap", snapKept+snapLoad)
 
-	c.must("snapshot", "revert", "snap", "kept", "--snapshot", "after")
+	c.must("snapshot", "revert", "snap@kept", "--snapshot", "after")
 	if got := c.sum("snap", "node1"); got != kept {
 		t.Errorf("reverted to the kept snapshot the volume has the sum %s, want %s", got, kept)
 	}
-	c.must("snapshot", "revert", "snap", "after", "--no-snapshot")
+	c.must("snapshot", "revert", "snap@after", "--no-snapshot")
 	if got := c.sum("snap", "node2"); got != now {
 		t.Errorf("reverted to what it was the volume has the sum %s, want %s", got, now)
 	}
 	if got := c.snapshots("snap"); len(got) != 2 {
 		t.Errorf("the snapshots are %v", got)
 	}
-	c.must("snapshot", "delete", "snap", "kept")
-	c.must("snapshot", "delete", "snap", "after")
+	c.must("snapshot", "delete", "snap@kept")
+	c.must("snapshot", "delete", "snap@after")
 	c.awaitSettled("snap", snapLoad)
 	if got := c.sum("snap", "node1"); got != now {
 		t.Errorf("with its snapshots deleted the volume has the sum %s, want %s", got, now)

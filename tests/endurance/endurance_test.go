@@ -52,6 +52,8 @@ var steps = []struct {
 	{"kill", (*run).kill},
 	{"snapshot", (*run).snapshot},
 	{"read of a snapshot", (*run).reread},
+	{"clone", (*run).clone},
+	{"deletion of a snapshot", (*run).forget},
 	{"scrub", (*run).scrub},
 }
 
@@ -60,7 +62,8 @@ var steps = []struct {
 const stepsOfLife = 12
 
 // fio writes and verifies a volume, again and again, while nodes die and come back,
-// snapshots are made and read again, and disks are scrubbed; then another volume. There
+// snapshots are made, read again and deleted, clones are made of them, and disks are
+// scrubbed; it is reverted to one of them, and then there is another volume. There
 // is no error, each time all copies are whole again, and what was deleted takes no space.
 func TestEndurance(t *testing.T) {
 	t.Logf("seed %d", *seed)
@@ -104,6 +107,7 @@ func (r *run) live(life int) {
 		r.t.Fatal(err)
 	}
 	e.Stop()
+	r.revert(volume)
 	r.await(volume+" can be deleted", func() bool { return r.Run("volume", "delete", volume, "--yes").Status == 0 })
 	r.await("nothing of it takes space", r.empty)
 }
@@ -150,15 +154,71 @@ func (r *run) reread(string, int) {
 	}
 }
 
+// clone makes a volume of a snapshot and reads it; then a write to it, and its end,
+// change nothing of where it came from.
+func (r *run) clone(_ string, number int) {
+	if len(r.kept) == 0 {
+		return
+	}
+	ref := r.kept[r.rng.IntN(len(r.kept))]
+	name := fmt.Sprintf("clone%d", number)
+	r.Must(r.t, "volume", "clone", ref, name)
+	node := r.Nodes[r.rng.IntN(len(r.Nodes))].Name
+	if r.sumAt(r.Export(r.t, "nbd", name, node)) != r.sums[ref] {
+		r.t.Errorf("a clone of %s is not what that was", ref)
+	}
+	e := r.Export(r.t, "nbd", name, node)
+	if _, _, err := r.fio([]string{
+		"--name=clone", "--ioengine=nbd", "--uri=" + e.URI, "--size=16m", "--rw=randwrite", "--bs=4k", "--iodepth=8",
+		"--output-format=json", "--verify=crc32c", "--verify_fatal=1", "--do_verify=1", "--verify_state_save=0",
+	}); err != nil {
+		r.t.Fatal(err)
+	}
+	e.Stop()
+	r.reread("", number)
+	r.await(name+" can be deleted", func() bool { return r.Run("volume", "delete", name, "--yes").Status == 0 })
+}
+
+// forget deletes a snapshot; the others are what they were.
+func (r *run) forget(_ string, number int) {
+	if len(r.kept) < 2 {
+		return
+	}
+	i := r.rng.IntN(len(r.kept))
+	r.Must(r.t, "snapshot", "delete", r.kept[i], "--yes")
+	r.kept = append(r.kept[:i], r.kept[i+1:]...)
+	r.reread("", number)
+}
+
+// revert makes a volume what it was when a snapshot was made, and reads it.
+func (r *run) revert(volume string) {
+	if len(r.kept) == 0 {
+		return
+	}
+	ref := r.kept[r.rng.IntN(len(r.kept))]
+	r.await(volume+" can be reverted", func() bool {
+		return r.Run("snapshot", "revert", ref).Status == 0
+	})
+	r.await(volume+" is reverted", func() bool { return r.show(volume).Tending == nil })
+	if r.sumAt(r.Export(r.t, "nbd", volume, r.Nodes[0].Name)) != r.sums[ref] {
+		r.t.Errorf("reverted to %s the volume is not what that was", ref)
+	}
+	r.count("revert", 1)
+}
+
 // sum reads all of a snapshot through one of the nodes.
-func (r *run) sum(ref string) (out [sha256.Size]byte) {
-	e := r.ExportSnapshot(r.t, ref, r.Nodes[r.rng.IntN(len(r.Nodes))].Name)
+func (r *run) sum(ref string) [sha256.Size]byte {
+	return r.sumAt(r.ExportSnapshot(r.t, ref, r.Nodes[r.rng.IntN(len(r.Nodes))].Name))
+}
+
+// sumAt reads all of an export, and ends it.
+func (r *run) sumAt(e *devcluster.Export) (out [sha256.Size]byte) {
 	defer e.Stop()
 	h := sha256.New()
 	cmd := exec.Command("nbdcopy", e.URI, "-")
 	cmd.Stdout, cmd.Stderr = h, r.t.Output()
 	if err := cmd.Run(); err != nil {
-		r.t.Fatalf("read %s: %v", ref, err)
+		r.t.Fatalf("read %s: %v", e.URI, err)
 	}
 	return [sha256.Size]byte(h.Sum(nil))
 }
@@ -229,7 +289,8 @@ func (r *run) fio(args []string) (wrote, read int64, err error) {
 
 // A volume as `volume show --json` prints it.
 type volume struct {
-	Holder  string `json:"holder"`
+	Holder  string           `json:"holder"`
+	Tending *json.RawMessage `json:"tending"`
 	Columns []struct {
 		Members []struct {
 			State string `json:"state"`

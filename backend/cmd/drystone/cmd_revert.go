@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -15,11 +16,11 @@ import (
 func newSnapshotDelete(a *app) *cobra.Command {
 	var yes bool
 	c := &cobra.Command{
-		Use: "delete VOLUME SNAPSHOT", Short: "Delete a snapshot; its space is freed in the background",
-		Args: cobra.ExactArgs(2),
+		Use: "delete VOLUME@SNAPSHOT", Short: "Delete a snapshot; its space is freed in the background",
+		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.with(cmd, func(c *client.Client) error {
-				s, err := c.Snapshot(cmd.Context(), args[0]+"@"+args[1])
+				s, err := c.Snapshot(cmd.Context(), args[0])
 				if err != nil {
 					return err
 				}
@@ -42,17 +43,17 @@ func newSnapshotRevert(a *app) *cobra.Command {
 	var yes, cancel bool
 	var spec schema.RevertSpec
 	c := &cobra.Command{
-		Use: "revert VOLUME SNAPSHOT", Short: "Make a volume what it was when a snapshot was cut",
+		Use: "revert VOLUME@SNAPSHOT", Short: "Make a volume what it was when a snapshot was cut",
 		Long: `Make a volume what it was when a snapshot was cut, its size included.
 
 The volume must not be in use, and cannot be used until that is done. It is kept as it is
 now as another snapshot first, unless --no-snapshot is given; all snapshots stay. The command
 waits for the end; the work goes on if it is interrupted. While nothing was changed yet,
 "revert VOLUME --cancel" leaves the volume as it is; later, revert it to another snapshot.`,
-		Args: cobra.RangeArgs(1, 2),
+		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if cancel != (len(args) == 1) {
-				return usagef("give a volume and a snapshot, or a volume and --cancel")
+			if cancel == strings.Contains(args[0], "@") {
+				return usagef("give VOLUME@SNAPSHOT, or a volume and --cancel")
 			}
 			return a.with(cmd, func(c *client.Client) error {
 				ctx := cmd.Context()
@@ -66,7 +67,7 @@ waits for the end; the work goes on if it is interrupted. While nothing was chan
 					}
 					return show(a, v, func(w io.Writer, v schema.Volume) { say(w, "volume %s stays as it is\n", v.Name) })
 				}
-				s, err := c.Snapshot(ctx, args[0]+"@"+args[1])
+				s, err := c.Snapshot(ctx, args[0])
 				if err != nil {
 					return err
 				}

@@ -193,7 +193,7 @@ func TestOutputsFitSchema(t *testing.T) {
 		{"snapshot", "list", "data"},
 		{"snapshot", "show", "data@monday"},
 		{"snapshot", "diff", "data@monday"},
-		{"snapshot", "revert", "data", "monday"},
+		{"snapshot", "revert", "data@monday"},
 		{"volume", "clone", "data@monday", "twin"},
 		{"image", "import", image},
 		{"image", "list"},
