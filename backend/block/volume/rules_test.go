@@ -216,7 +216,9 @@ func TestTakeoverSettlesHalfWrites(t *testing.T) {
 		time.Sleep(time.Second)
 		v.shut(errClosed) // it dies
 		for _, w := range half {
-			<-w
+			if err := <-w; err == nil {
+				t.Error("a write was answered that one member has")
+			}
 		}
 		g[2].lose()
 		v = r.open(t)
@@ -393,7 +395,9 @@ func TestReturnsOneWriteAhead(t *testing.T) {
 		time.Sleep(time.Second)
 		v.shut(errClosed)
 		for _, w := range ahead {
-			<-w
+			if err := <-w; err == nil {
+				t.Error("a write was answered that one member has")
+			}
 		}
 		g[1].lose()
 		r.down(2)
