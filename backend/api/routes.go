@@ -5,6 +5,7 @@ import (
 	"context"
 	"net"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -67,6 +68,10 @@ const (
 
 // routes is everything that is served under /api/v1, except its own description.
 func routes() []route {
+	return slices.Concat(clusterRoutes(), storageRoutes(), machineRoutes())
+}
+
+func clusterRoutes() []route {
 	return []route{
 		{"GET", "/meta", auth.Public, auth.Cluster, perAddress, nothing, quick, "get-meta", "What answers here", reply((*Server).getMeta)},
 		{"GET", "/health", auth.Public, auth.Cluster, perAddress, nothing, quick, "get-health", "Whether this node can serve", reply((*Server).getHealth)},
@@ -88,6 +93,17 @@ func routes() []route {
 		{"GET", "/nodes/{ref}", auth.View, auth.Node, perSession, nothing, quick, "get-node", "A member", reply((*Server).getNode)},
 		{"DELETE", "/nodes/{ref}", auth.Delete, auth.Node, perSession, nothing, long, "remove-node", "Take a member out for ever", reply((*Server).removeNode)},
 
+		{"GET", "/tasks", auth.View, auth.Task, perSession, nothing, quick, "list-tasks", "Long work", reply((*Server).listTasks)},
+		{"DELETE", "/tasks/{id}", auth.Delete, auth.Task, perSession, nothing, quick, "cancel-task", "Cancel long work", reply((*Server).cancelTask)},
+		{"GET", "/audit", auth.View, auth.Audit, perSession, nothing, quick, "list-audit", "Who changed what", reply((*Server).listAudit)},
+
+		{"GET", "/metrics/history", auth.View, auth.Metrics, perSession, nothing, quick, "get-history", "The last minutes of a topic", reply((*Server).getHistory)},
+		{"GET", livePath, auth.View, auth.Metrics, perSession, nothing, long, "live", "Metrics and events, by websocket", stream((*Server).serveLive, describeSocket)},
+	}
+}
+
+func storageRoutes() []route {
+	return []route{
 		{"GET", "/pool", auth.View, auth.Pool, perSession, nothing, quick, "get-pool", "All disks taken together", reply((*Server).getPool)},
 		{"GET", "/disks", auth.View, auth.Disk, perSession, nothing, quick, "list-disks", "Disks of the pool", reply((*Server).listDisks)},
 		{"POST", "/nodes/{ref}/disks", auth.Create, auth.Disk, perSession, small, long, "add-disk", "Make a disk part of the pool", reply((*Server).addDisk)},
@@ -105,17 +121,21 @@ func routes() []route {
 		{"POST", "/volumes/{ref}/exports", auth.Export, auth.Volume, perSession, small, long, "export-volume", "Serve a volume while the request lasts", stream((*Server).exportVolume, describeExport)},
 		{"POST", "/volumes/{ref}/snapshots", auth.Create, auth.Snapshot, perSession, small, quick, "create-snapshot", "Keep a volume as it is now", reply((*Server).createSnapshot)},
 		{"POST", "/volumes/{ref}/clones", auth.Create, auth.Volume, perSession, small, quick, "clone-volume", "Make a volume that begins as another one", reply((*Server).cloneVolume)},
+		{"DELETE", "/volumes/{ref}/revert", auth.Change, auth.Snapshot, perSession, nothing, quick, "cancel-revert", "Leave a volume as it is", reply((*Server).cancelRevert)},
 		{"GET", "/snapshots", auth.View, auth.Snapshot, perSession, nothing, quick, "list-snapshots", "Snapshots of volumes", reply((*Server).listSnapshots)},
 		{"POST", "/snapshots/{ref}/exports", auth.Export, auth.Snapshot, perSession, small, long, "export-snapshot", "Serve a snapshot while the request lasts", stream((*Server).exportSnapshot, describeExport)},
 		{"GET", "/snapshots/{ref}/diff", auth.Export, auth.Snapshot, perSession, nothing, long, "diff-snapshot", "What was changed since a snapshot", stream((*Server).diffSnapshot, describeDiff)},
 		{"GET", "/snapshots/{ref}", auth.View, auth.Snapshot, perSession, nothing, quick, "get-snapshot", "A snapshot", reply((*Server).getSnapshot)},
 		{"DELETE", "/snapshots/{ref}", auth.Delete, auth.Snapshot, perSession, nothing, quick, "delete-snapshot", "Forget a snapshot", reply((*Server).deleteSnapshot)},
 		{"POST", "/snapshots/{ref}/revert", auth.Change, auth.Snapshot, perSession, small, quick, "revert-snapshot", "Make a volume what it was", reply((*Server).revertSnapshot)},
-		{"DELETE", "/volumes/{ref}/revert", auth.Change, auth.Snapshot, perSession, nothing, quick, "cancel-revert", "Leave a volume as it is", reply((*Server).cancelRevert)},
 		{"GET", "/images", auth.View, auth.Image, perSession, nothing, quick, "list-images", "Images", reply((*Server).listImages)},
 		{"POST", "/images", auth.Create, auth.Image, perSession, image, long, "import-image", "Make a volume of an image file", stream((*Server).importImage, describeImport)},
 		{"PUT", "/files/{sha256}", auth.Create, auth.File, perSession, bootFile, long, "put-file", "Keep a boot file", stream((*Server).putFile, describePutFile)},
+	}
+}
 
+func machineRoutes() []route {
+	return []route{
 		{"GET", "/vms", auth.View, auth.VM, perSession, nothing, quick, "list-vms", "Machines", reply((*Server).listVMs)},
 		{"POST", "/vms", auth.Create, auth.VM, perSession, small, long, "create-vm", "Make a machine", reply((*Server).createVM)},
 		{"GET", "/vms/{ref}", auth.View, auth.VM, perSession, nothing, quick, "get-vm", "A machine", reply((*Server).getVM)},
@@ -128,13 +148,6 @@ func routes() []route {
 		{"POST", "/vms/{ref}/migrate", auth.Power, auth.VM, perSession, small, quick, "migrate-vm", "Move a running machine to another node", reply((*Server).migrateVM)},
 		{"POST", "/vms/{ref}/console", auth.Console, auth.VM, perSession, small, quick, "create-console-ticket", "Get a ticket to a console", reply((*Server).createTicket)},
 		{"GET", serialPath, auth.Console, auth.VM, perAddress, nothing, long, "serial-console", "A machine's serial port, by websocket", stream((*Server).serialConsole, describeSocket)},
-
-		{"GET", "/tasks", auth.View, auth.Task, perSession, nothing, quick, "list-tasks", "Long work", reply((*Server).listTasks)},
-		{"DELETE", "/tasks/{id}", auth.Delete, auth.Task, perSession, nothing, quick, "cancel-task", "Cancel long work", reply((*Server).cancelTask)},
-		{"GET", "/audit", auth.View, auth.Audit, perSession, nothing, quick, "list-audit", "Who changed what", reply((*Server).listAudit)},
-
-		{"GET", "/metrics/history", auth.View, auth.Metrics, perSession, nothing, quick, "get-history", "The last minutes of a topic", reply((*Server).getHistory)},
-		{"GET", livePath, auth.View, auth.Metrics, perSession, nothing, long, "live", "Metrics and events, by websocket", stream((*Server).serveLive, describeSocket)},
 	}
 }
 

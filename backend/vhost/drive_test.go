@@ -92,7 +92,7 @@ func (v *vmm) newSlot() *slot {
 	head := q.head(blkIn, 0)
 	data, status := segment{v.alloc(uint64(*driveBlock)), uint32(*driveBlock)}, segment{v.alloc(1), 1}
 	for i, b := 0, v.at(data.guest, uint64(*driveBlock)); i < len(b); i += 8 {
-		binary.LittleEndian.PutUint64(b[i:], rand.Uint64()) //nolint:gosec // data
+		binary.LittleEndian.PutUint64(b[i:], rand.Uint64())
 	}
 	s := &slot{head: head.guest}
 	s.read = q.chain([]segment{head}, []segment{data, status}, false)
@@ -118,7 +118,7 @@ func (v *vmm) drive() driven {
 		for _, s := range slots {
 			if s.under == nil && now.Before(end) {
 				if next++; *driveRandom {
-					next = rand.Int64N(blocks) //nolint:gosec // a place
+					next = rand.Int64N(blocks)
 				}
 				v.begin(s, uint64(next%blocks)*uint64(*driveBlock)/512)
 				under++
@@ -151,7 +151,7 @@ func (v *vmm) drive() driven {
 // begin makes a slot's request available.
 func (v *vmm) begin(s *slot, sector uint64) {
 	kind := uint32(blkIn)
-	if s.under = s.read; rand.IntN(100) >= *driveReads { //nolint:gosec // a choice
+	if s.under = s.read; rand.IntN(100) >= *driveReads {
 		s.under, kind = s.write, blkOut
 	}
 	b := v.at(s.head, blkHeader)
