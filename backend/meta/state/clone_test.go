@@ -93,3 +93,44 @@ func TestVolumeClone(t *testing.T) {
 	}
 	pinned(22, false)
 }
+
+// The epoch a clone begins as is kept while the clone needs it, also without a snapshot
+// of it; then it is something to free. A volume that is being reverted is not cloned as
+// it is.
+func TestCloneKeepsItsEpoch(t *testing.T) {
+	r := small(t)
+	r.ok(volume(1, "data"))
+	v := r.acquire(1, 1)
+	r.ok(command.VolumeClone{
+		ID: 2, Name: "twin", Use: model.VolumeDisk, Volume: 1,
+		Holder: 1, Generation: v.Generation, Revision: v.Revision,
+	})
+	kept := func(want ...model.Epoch) {
+		t.Helper()
+		view := r.store.View()
+		if diff := cmp.Diff(want, r.volume(1).KeptEpochs(view.SnapshotsOf(1), view.Volumes())); diff != "" {
+			t.Errorf("the epochs kept differ:\n%s", diff)
+		}
+	}
+	kept(v.Epoch, v.Epoch+1)
+	if trim := r.volume(1).Trim; trim != (model.Trim{}) {
+		t.Errorf("before the clone is detached there is something to free: %+v", trim)
+	}
+	r.ok(command.VolumeDetach{Volume: 2, Generation: r.acquire(2, 2).Generation})
+	kept(v.Epoch + 1)
+	if trim := r.volume(1).Trim; trim.Since == 0 || trim.Due() {
+		t.Errorf("after the clone was detached the volume has %+v", trim)
+	}
+
+	v = r.volume(1)
+	r.ok(command.SnapshotCreate{Name: "monday", Cuts: []command.SnapshotCut{
+		{ID: 7, Volume: 1, Holder: 1, Generation: v.Generation, Revision: v.Revision},
+	}})
+	r.ok(command.VolumeRelease{Volume: 1, Node: 1, Generation: v.Generation})
+	r.ok(command.SnapshotRevert{Volume: 1, Snapshot: 7})
+	v = r.acquire(1, 1)
+	refuse(t, r, []refusal{{"cloned while it is reverted", command.VolumeClone{
+		ID: 3, Name: "third", Use: model.VolumeDisk, Volume: 1,
+		Holder: 1, Generation: v.Generation, Revision: v.Revision,
+	}, model.Conflict}})
+}
