@@ -121,7 +121,7 @@ func (n *node) start() error {
 			Cluster: w.ca.ID, Self: n.id, Meta: p.rec, Wire: tr, Server: blocks,
 			Run: n.dir, Files: filepath.Join(n.dir, "files"), Scratch: n.dir, State: n.dir,
 			Remote: func(to model.NodeID, id model.DiskID) volume.Disk { return p.client.Disk(to, id) },
-			Up:     w.up, Log: w.log(),
+			Up:     w.up, Away: func(model.NodeID) time.Duration { return 0 }, Log: w.log(),
 			SaveDisks: func([]string, []model.DiskID) error { return nil },
 		})
 		p.work.Go(func() { _ = p.agent.Run(p.ctx) })

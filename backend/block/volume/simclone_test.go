@@ -38,6 +38,7 @@ func (w *simWorld) beginAsClone() {
 		}
 	}
 	w.raft.rec.Origin = model.Origin{Volume: simOrigin, Epoch: 3}
+	w.raft.rec.Trim = model.Trim{Since: 1, Rests: true}
 }
 
 // seedOrigin writes to a disk what the origin has in one column, and a later epoch over

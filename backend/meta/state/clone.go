@@ -48,9 +48,12 @@ func (x *tx) volumeClone(c command.VolumeClone) (any, error) {
 	}
 	must.That(origin.Epoch < v.Epoch, "a clone of %s at epoch %d, which has not ended", v.ID, origin.Epoch)
 	out.Volume = v
+	// What it begins with lies in an epoch that has ended: whatever is written over is
+	// to be freed.
 	out.Clone = model.Volume{
 		ID: c.ID, Name: c.Name, Kind: c.Use, Size: size, Copies: v.Copies,
 		Columns: activeColumns(v.Columns), Revision: 1, Epoch: 1, Created: x.at, Origin: origin,
+		Trim: model.Trim{Since: 1, Rests: true},
 	}
 	return out, put(x, &x.volumes, out.Clone)
 }

@@ -52,7 +52,7 @@ func TestVolumeClone(t *testing.T) {
 	want := model.Volume{
 		ID: 2, Name: "twin", Kind: model.VolumeDisk, Size: 2 << 30, Copies: 2, Revision: 1, Epoch: 1,
 		Columns: []model.Column{{Members: []model.Member{{Disk: 21, State: model.Active}}}, v.Columns[1]},
-		Created: noon, Origin: model.Origin{Volume: 1, Epoch: v.Epoch},
+		Created: noon, Origin: model.Origin{Volume: 1, Epoch: v.Epoch}, Trim: model.Trim{Since: 1, Rests: true},
 	}
 	if diff := cmp.Diff(want, r.volume(2)); diff != "" {
 		t.Errorf("the clone differs:\n%s", diff)
