@@ -238,7 +238,10 @@ func (v *Volume) care(ids []model.DiskID, now time.Time) {
 			if m.state == model.Joining && m.row == nil && m.refused == nil {
 				v.obtain(m)
 			}
-			v.change = v.change || m.leaving // it may go as soon as the others are well
+			// It may go as soon as the others are well; who is not needed any more, because
+			// a move was taken back, goes now.
+			surplus := m.state != model.Active && v.columns[c].staying() >= v.rec.Copies
+			v.change = v.change || m.leaving || surplus
 		}
 	}
 	if !now.Before(v.nextSearch) && v.short() {
