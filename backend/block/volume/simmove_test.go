@@ -2,6 +2,7 @@ package volume
 
 import (
 	"fmt"
+	"time"
 
 	"drystone.example/drystone/backend/model"
 )
@@ -71,13 +72,23 @@ func (w *simWorld) takeBackMoves(p float64) {
 	}
 }
 
-// tellHolder gives a record to the holder, or leaves it to find out.
+// tellHolder gives a record to the holder, mostly at once, else a little later: an agent
+// follows the record for as long as it holds a volume.
 func (w *simWorld) tellHolder(rec model.Volume) {
 	if _, v := w.present(); v != nil && w.chance(0.7) {
 		if err := v.Follow(rec); err != nil {
 			w.logf("follow: %v", err)
 		}
+		return
 	}
+	w.zombies.Go(func() {
+		for range 20 { // whoever is taking it over began with an older one
+			time.Sleep(500 * time.Millisecond)
+			if _, v := w.present(); v != nil && v.Follow(w.raft.get()) == nil {
+				return
+			}
+		}
+	})
 }
 
 func (w *simWorld) holding() *simProc {
