@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-var howManyClones = flag.Int("clones", 40, "how many clones of one image are written at the same time")
+var howManyClones = flag.Int("clones", 16, "how many clones of one image are written at the same time")
 
 // The image that clones are made of, and where fio writes in some of them.
 const (

@@ -16,7 +16,15 @@ import (
 // again; when everything on the node dies, its disk is as the guest left it.
 func TestMachineOfALostNode(t *testing.T) {
 	c := up(t)
-	c.makeGuest("g", "node2")
+	files := filepath.Join("..", "..", "bin", "guest")
+	if _, err := os.Stat(filepath.Join(files, "vmlinuz")); err != nil {
+		t.Fatalf("the demo guest is not built: run tests/guest/build.sh bin/guest: %v", err)
+	}
+	c.must("vm", "create", "g", "--cpus", "1", "--memory", "256M", "--disk", "1G",
+		"--kernel", filepath.Join(files, "vmlinuz"), "--initrd", filepath.Join(files, "initrd.img"),
+		"--append", "console=ttyS0 quiet")
+	c.must("vm", "start", "g", "--node", "node2")
+	c.awaitVM("g", "running")
 	c.progresses("g", 1000)
 
 	c.part("the daemon alone", func(t *testing.T) {
@@ -128,64 +136,4 @@ func processesOf(t *testing.T, dir string) (pids []int) {
 		}
 	}
 	return pids
-}
-
-// A guest moves to another node and back while it verifies its disk, and does not
-// notice; a migration that cannot be done leaves it where it is.
-func TestLiveMigration(t *testing.T) {
-	c := up(t)
-	c.makeGuest("g", "node1")
-	seen := c.progresses("g", 1000)
-	for _, to := range []string{"node2", "node3", "node1"} {
-		from := get[vm](c, "vm", "show", "g").NodeName
-		c.must("vm", "migrate", "g", to)
-		if now := get[vm](c, "vm", "show", "g"); now.NodeName != to || now.Status.State != "running" {
-			t.Fatalf("after the migration g is %s on %s", now.Status.State, now.NodeName)
-		}
-		seen = c.progresses("g", seen+200)
-		eventually(t, time.Minute, "nothing of the guest is left on "+from, func() bool {
-			return len(guestsOf(t, c.node(from))) == 0
-		})
-		c.awaitWhole("g-disk1")
-	}
-	c.part("refused", func(t *testing.T) {
-		t.Helper()
-		for _, args := range [][]string{{"g", "node1"}, {"g", "nowhere"}, {"nobody"}} {
-			if r := c.run(append([]string{"vm", "migrate"}, args...)...); r.status != 1 {
-				t.Errorf("migrate %v: status %d, %s", args, r.status, r.out)
-			}
-		}
-	})
-	c.part("the other node dies", func(t *testing.T) {
-		t.Helper()
-		done := make(chan result, 1)
-		go func() { done <- c.run("vm", "migrate", "g", "node2") }()
-		eventually(t, time.Minute, "a guest waits on node2", func() bool { return len(guestsOf(t, c.node("node2"))) > 0 })
-		c.pullThePlug("node2")
-		r := <-done
-		now := get[vm](c, "vm", "show", "g")
-		if r.status == 0 || now.NodeName != "node1" {
-			t.Logf("the guest had moved before the node died: %+v", now)
-			c.runsElsewhere("g", "node2", func() {})
-		} else {
-			c.awaitVM("g", "running")
-			seen = c.progresses("g", seen+200)
-		}
-		c.start("node2")
-		c.awaitWhole("g-disk1")
-	})
-}
-
-// makeGuest makes a machine whose guest verifies its disk, and starts it on a node.
-func (c *cluster) makeGuest(name, node string) {
-	c.t.Helper()
-	files := filepath.Join("..", "..", "bin", "guest")
-	if _, err := os.Stat(filepath.Join(files, "vmlinuz")); err != nil {
-		c.t.Fatalf("the demo guest is not built: run tests/guest/build.sh bin/guest: %v", err)
-	}
-	c.must("vm", "create", name, "--cpus", "1", "--memory", "256M", "--disk", "1G",
-		"--kernel", filepath.Join(files, "vmlinuz"), "--initrd", filepath.Join(files, "initrd.img"),
-		"--append", "console=ttyS0 quiet")
-	c.must("vm", "start", name, "--node", node)
-	c.awaitVM(name, "running")
 }

@@ -283,15 +283,23 @@ func (w *simWorld) supervise() {
 	}
 }
 
+// closeTime is long enough for whatever a holder still waits for.
+const closeTime = 10 * time.Minute
+
 // retire ends a reign: in order at the end of the run, else as a crash, or
 // leaving a holder behind that has no lease and does not know better.
 func (w *simWorld) retire(h *simHolder, v *Volume) {
 	w.setHolder(nil)
 	switch {
 	case w.stopped():
-		if err := v.Close(w.t.Context()); err != nil {
+		ctx, cancel := context.WithTimeout(w.t.Context(), closeTime)
+		if err := v.Close(ctx); err != nil {
 			w.logf("close: %v", err)
 		}
+		if ctx.Err() != nil {
+			w.complain("the volume does not close")
+		}
+		cancel()
 		h.proc.kill()
 	case !w.alive(h.proc.node, -1) || h.proc.isDead():
 		h.proc.kill()

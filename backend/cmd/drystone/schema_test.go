@@ -57,7 +57,6 @@ var printed = map[string]string{
 	"vm stop":     "VM",
 	"vm shutdown": "VM",
 	"vm reset":    "VM",
-	"vm migrate":  "VM",
 }
 
 // document is the part of JSON Schema that docs/cli.schema.json uses.
@@ -201,7 +200,6 @@ func TestOutputsFitSchema(t *testing.T) {
 		{"vm", "list"},
 		{"vm", "snapshot", "web", "tuesday"},
 		{"vm", "start", "web"},
-		{"vm", "migrate", "web", "n2"},
 		{"vm", "show", "web"},
 		{"vm", "reset", "web"},
 		{"vm", "shutdown", "web"},
