@@ -32,12 +32,16 @@ type machine struct {
 	free  int // places of the raw area, empty
 	cuts  int
 
-	cloned bool // some places may be shared
+	cloned  bool // some places may be shared
+	deleted map[model.VolumeID]bool
 }
 
 func newMachine(t *rapid.T, size model.Bytes) *machine {
 	ctx := context.Background()
-	m := &machine{world: newWorld(), drive: disktest.New(rapid.Uint64().Draw(t, "seed"), size)}
+	m := &machine{
+		world: newWorld(), drive: disktest.New(rapid.Uint64().Draw(t, "seed"), size),
+		deleted: make(map[model.VolumeID]bool),
+	}
 	if _, err := m.drive.Format(ctx, cluster); err != nil {
 		t.Fatal(err)
 	}
@@ -56,6 +60,10 @@ func (m *machine) open(t *rapid.T) {
 
 func volumes() *rapid.Generator[model.VolumeID] {
 	return rapid.SampledFrom(everyVolume)
+}
+
+func others(vol model.VolumeID) *rapid.Generator[model.VolumeID] {
+	return volumes().Filter(func(v model.VolumeID) bool { return v != vol })
 }
 
 var everyVolume = []model.VolumeID{1, 2, 3, 4}
@@ -182,11 +190,11 @@ func (m *machine) Prepare(t *rapid.T) {
 	}
 	if rapid.Bool().Draw(t, "a clone") {
 		p.Origin = &disk.Origin{
-			Volume:  volumes().Draw(t, "origin"),
+			Volume:  others(vol).Draw(t, "origin"),
 			Epoch:   model.Epoch(rapid.IntRange(0, worldEpochs-1).Draw(t, "origin epoch")),
 			Columns: rapid.SampledFrom([][]uint32{{0}, {1}, {0, 1}}).Draw(t, "columns"),
 		}
-		if p.Origin.Volume >= vol { // who was there first does not begin as who came later
+		if m.deleted[vol] { // the number of a deleted volume is not used again
 			p.Origin = nil
 		}
 	}
@@ -275,6 +283,7 @@ func (m *machine) DropVolume(t *rapid.T) {
 		t.Fatalf("drop volume: %v", err)
 	}
 	delete(m.volumes, vol)
+	m.deleted[vol] = true
 }
 
 // Checkpoint checkpoints.

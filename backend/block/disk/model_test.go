@@ -148,15 +148,18 @@ func (v *volume) settle() {
 // prepare returns the promise the disk must give, or how it must refuse.
 func (w *world) prepare(p disk.Prepare) (disk.Promise, error) {
 	v := w.volume(p.Volume)
+	begins := p.Origin != nil && v.promises == 0
 	switch {
 	case p.Generation < v.gen:
 		return disk.Promise{}, model.Errorf(model.Fenced, "fenced")
+	case begins && w.volume(p.Origin.Volume).promises == 0:
+		return disk.Promise{}, model.Errorf(model.Conflict, "never there")
 	case p.Generation == v.gen:
 		v.last = max(v.last, p.Last)
 	default:
 		v.gen, v.last = p.Generation, p.Last
 	}
-	if o := p.Origin; o != nil && v.promises == 0 {
+	if o := p.Origin; begins {
 		for _, c := range o.Columns {
 			v.inherit(w.volume(o.Volume), c, o.Epoch)
 		}

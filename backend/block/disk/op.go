@@ -88,7 +88,8 @@ type Prepare struct {
 	Generation model.Generation
 	Last       uint64 // the row begins after it; never lowers what the disk has in this generation
 	// Origin is what a clone begins as; nil: as nothing. It counts in the first
-	// promise of the volume only.
+	// promise of the volume only, and is model.Conflict if its volume was never
+	// promised here.
 	Origin *Origin
 }
 

@@ -169,12 +169,14 @@ func (o *origins) descends(k columnKey, from model.VolumeID) bool {
 	return true
 }
 
-// note puts the origin of a new clone into the batch.
+// note puts the origin of a new clone into the batch. A volume that was never promised
+// here has nothing that could be inherited: to begin as it would be to begin as zeros.
+// An origin is therefore older than its clones, and no volume begins as itself, also not
+// by way of others: the number of a deleted volume is never used again.
 func (d *Disk) note(b *batch, vol model.VolumeID, from *Origin) error {
-	for _, c := range from.Columns {
-		if d.origins.descends(columnKey{from.Volume, c}, vol) {
-			return model.Errorf(model.Invalid, "volume %s would begin as itself", vol)
-		}
+	if len(from.Columns) > 0 && d.stateOf(b, from.Volume).promises == 0 {
+		return model.Errorf(model.Conflict, "volume %s cannot begin as volume %s, which was never on this disk",
+			vol, from.Volume)
 	}
 	for _, c := range from.Columns {
 		b.add(record{

@@ -151,17 +151,20 @@ func TestOriginIsNotedOnce(t *testing.T) {
 	must(t, b.equals(b.d, 2, 1, 4, 1))
 }
 
-// A volume that would begin as itself is refused, also by way of others.
-func TestOriginIsNotItself(t *testing.T) {
+// A volume cannot begin as itself, nor as one that was never on the disk: its data would
+// be zeros. Refused, it is as if nothing had been asked.
+func TestOriginMustBeThere(t *testing.T) {
 	v := newDrive(t, 64<<20)
 	b := &bench{newWorld(), openDrive(t, v)}
 	defer func() { closed(t, b.d) }()
-	must(t, b.promise(1, 0, 0), b.promise(2, 3, 0))
-	for _, from := range []model.VolumeID{2, 3} {
-		if err := b.promise(3, from, 0); model.CodeOf(err) != model.Invalid {
-			t.Errorf("volume 3 begins as volume %d: %v", from, err)
-		}
+	if err := b.promise(3, 3, 0); model.CodeOf(err) != model.Invalid {
+		t.Errorf("volume 3 begins as itself: %v", err)
 	}
+	if err := b.promise(2, 3, 0); model.CodeOf(err) != model.Conflict {
+		t.Errorf("volume 2 begins as a volume that was never there: %v", err)
+	}
+	must(t, b.promise(3, 0, 0), b.send(3, writeOp(0, 0, 0, 0, 16, 1)), b.promise(2, 3, 0))
+	must(t, b.equals(b.d, 2, 1, 4, 1))
 }
 
 // On a disk without a free place a clone is made and read; a write to it that needs a
