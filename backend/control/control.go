@@ -178,10 +178,12 @@ func (c *Control) volumes(ctx context.Context, view *state.View) error {
 
 // abandoned reports whether a volume's holder is lost, by its lease.
 func (c *Control) abandoned(v model.Volume) bool {
-	if v.Holder == 0 {
-		return false
-	}
-	lease, err := c.cfg.Meta.LeaseState(v.Holder)
+	return v.Holder != 0 && c.expired(v.Holder)
+}
+
+// expired reports whether a node's lease has run out, by the leader's clock.
+func (c *Control) expired(node model.NodeID) bool {
+	lease, err := c.cfg.Meta.LeaseState(node)
 	return err == nil && lease.Expired
 }
 

@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"drystone.example/drystone/backend/meta/command"
@@ -33,7 +34,7 @@ func (c *Control) machines(ctx context.Context, view *state.View) error {
 		to := model.NodeID(0)
 		if vm.Power == model.PowerOn {
 			if hosts == nil {
-				hosts = c.cfg.Hosts(ctx)
+				hosts = c.hosts(ctx)
 			}
 			var found bool
 			if to, found = placement.VM(vm.Memory, hosts); !found {
@@ -67,8 +68,13 @@ func (c *Control) orphan(view *state.View, vm model.VM) bool {
 	if !c.cfg.Met(vm.Node) && time.Since(c.began) < coldStart {
 		return false
 	}
-	lease, err := c.cfg.Meta.LeaseState(vm.Node)
-	return err == nil && lease.Expired
+	return c.expired(vm.Node)
+}
+
+// hosts are the nodes that may be given a machine: not one whose lease has run out,
+// also when the gossip still hears of it.
+func (c *Control) hosts(ctx context.Context) []placement.Host {
+	return slices.DeleteFunc(c.cfg.Hosts(ctx), func(h placement.Host) bool { return c.expired(h.Node) })
 }
 
 // take notes what a machine needs of a host.

@@ -170,8 +170,7 @@ func (c *comparer) narrow(ctx context.Context, rows []*row, l disk.List) (suspec
 // page compares one page with its lock held, and makes it equal if that is right.
 func (c *comparer) page(ctx context.Context, column int, page uint32) error {
 	v := c.v
-	lo := int64(layout.Offset(len(v.columns), column, layout.FirstBlock(page)))
-	s := span{lo: lo, hi: lo + int64(model.PageSize), exclusive: true}
+	s := v.pageSpan(column, page)
 	if !v.plant.compareUnlocked {
 		if err := v.spans.acquire(ctx, &s); err != nil {
 			return err

@@ -68,7 +68,9 @@ func (v *Volume) copyLost(ctx context.Context, c int, want disk.Version, sources
 			return err
 		}
 	}
-	v.log.Error("lost blocks copied as lost", "volume", v.id, "column", c, "page", want.Page, "blocks", popcount(lost), "disk", target.id)
+	if lost != 0 {
+		v.log.Error("lost blocks copied as lost", "volume", v.id, "column", c, "page", want.Page, "blocks", popcount(lost), "disk", target.id)
+	}
 	j.sums = compact(buf.Bytes, &want, j.sums)
 	j.parts = append(j.parts, part{
 		kind: disk.Copy, column: c, page: want.Page, version: want, lost: lost, only: target,

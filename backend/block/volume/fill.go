@@ -320,8 +320,7 @@ func (v *Volume) listAny(ctx context.Context, c int, l disk.List) (disk.Listing,
 
 // fillPage makes one page equal, under its lock.
 func (v *Volume) fillPage(ctx context.Context, f *fill, page uint32, slowly bool) error {
-	lo := int64(layout.Offset(len(v.columns), f.column, layout.FirstBlock(page)))
-	s := span{lo: lo, hi: lo + int64(model.PageSize), exclusive: true}
+	s := v.pageSpan(f.column, page)
 	if !v.plant.fillOverwrites {
 		if err := v.spans.acquire(ctx, &s); err != nil {
 			return err

@@ -178,7 +178,9 @@ func (v *Volume) readExtent(
 		case model.CodeOf(err) == model.Corrupt:
 			damage = err
 			bad = append(bad, rd.row)
-			v.log.Warn("damaged data", "volume", v.id, "column", x.Column, "disk", rd.row.id, "err", err)
+			v.tellDamaged.Do(func() {
+				v.log.Warn("damaged data", "volume", v.id, "column", x.Column, "disk", rd.row.id, "err", err)
+			})
 		default:
 			silent = append(silent, rd.row)
 			v.suspect(rd.row, err)
@@ -202,7 +204,9 @@ func (v *Volume) readEach(ctx context.Context, x layout.Extent, p []byte, sums [
 		return nil
 	}
 	v.stats.lost.Add(1)
-	v.log.Error("data lost: no good copy", "volume", v.id, "column", x.Column, "block", uint64(x.Start), "err", damage)
+	v.tellLost.Do(func() {
+		v.log.Error("data lost: no good copy", "volume", v.id, "column", x.Column, "block", uint64(x.Start), "err", damage)
+	})
 	return damage
 }
 

@@ -98,8 +98,7 @@ func (v *Volume) Repair(ctx context.Context, column int, page uint32, id model.D
 // that are damaged by the same version of another active member. The page is
 // locked, so that all members agree on what it is.
 func (v *Volume) repairPage(ctx context.Context, k pageKey, bad *row) (repaired int, err error) {
-	lo := int64(layout.Offset(len(v.columns), k.column, layout.FirstBlock(k.page)))
-	s := span{lo: lo, hi: lo + int64(model.PageSize), exclusive: true}
+	s := v.pageSpan(k.column, k.page)
 	if !v.plant.repairUnlocked {
 		if err := v.spans.acquire(ctx, &s); err != nil {
 			return 0, err

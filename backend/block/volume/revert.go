@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"drystone.example/drystone/backend/block/disk"
-	"drystone.example/drystone/backend/block/layout"
 	"drystone.example/drystone/backend/iobuf"
 	"drystone.example/drystone/backend/model"
 )
@@ -64,7 +63,7 @@ func alike(a, b disk.Version) bool { return a.Mask == b.Mask && a.Sums == b.Sums
 
 func (v *Volume) revertPage(ctx context.Context, r model.Revert, c int, page uint32) error {
 	began := time.Now()
-	lo := int64(layout.Offset(len(v.columns), c, layout.FirstBlock(page)))
+	lo := v.pageAt(c, page)
 	j := v.newJob()
 	copied := model.Bytes(0)
 	err := v.issue(ctx, j, lo, lo+int64(model.PageSize), func(ctx context.Context) (err error) {

@@ -64,13 +64,21 @@ func (v *Volume) tendOnce(ctx context.Context) (wait time.Duration) {
 		}
 		if err != nil {
 			if ctx.Err() == nil {
-				v.log.Info("snapshots not tended", "volume", v.id, "reverts", rec.Revert.Due(), "err", err)
-				v.tendingIs(func(t *Tending) { t.Error = err.Error() })
+				v.notTended(rec, err)
 			}
 			return tendRetry
 		}
 	}
 	return 0
+}
+
+// notTended keeps why something waits, and logs it when it was not the same before.
+func (v *Volume) notTended(rec model.Volume, err error) {
+	news := false
+	v.tendingIs(func(t *Tending) { news, t.Error = t.Error != err.Error(), err.Error() })
+	if news {
+		v.log.Info("snapshots not tended", "volume", v.id, "reverts", rec.Revert.Due(), "err", err)
+	}
 }
 
 func (v *Volume) tendingIs(f func(*Tending)) {
@@ -167,8 +175,13 @@ func (v *Volume) versions(ctx context.Context, c int, page uint32) ([]disk.Versi
 	return have, nil
 }
 
+// pageAt is where a page of a column lies in the volume.
+func (v *Volume) pageAt(c int, page uint32) int64 {
+	return int64(layout.Offset(len(v.columns), c, layout.FirstBlock(page)))
+}
+
 // pageSpan is the lock of one page of a column.
-func (v *Volume) pageSpan(s *span, c int, page uint32) {
-	s.lo = int64(layout.Offset(len(v.columns), c, layout.FirstBlock(page)))
-	s.hi, s.exclusive = s.lo+int64(model.PageSize), true
+func (v *Volume) pageSpan(c int, page uint32) span {
+	lo := v.pageAt(c, page)
+	return span{lo: lo, hi: lo + int64(model.PageSize), exclusive: true}
 }

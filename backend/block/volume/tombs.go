@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"drystone.example/drystone/backend/block/disk"
-	"drystone.example/drystone/backend/block/layout"
 	"drystone.example/drystone/backend/model"
 )
 
@@ -86,8 +85,7 @@ func (v *Volume) forget(ctx context.Context, t tomb) error {
 
 // forgetPage removes one tombstone from all members, under the page's lock.
 func (v *Volume) forgetPage(ctx context.Context, c int, stone disk.Version) error {
-	lo := int64(layout.Offset(len(v.columns), c, layout.FirstBlock(stone.Page)))
-	s := span{lo: lo, hi: lo + int64(model.PageSize), exclusive: true}
+	s := v.pageSpan(c, stone.Page)
 	if err := v.spans.acquire(ctx, &s); err != nil {
 		return err
 	}

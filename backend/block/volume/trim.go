@@ -124,7 +124,7 @@ func (t *trimView) count(left []disk.Version) {
 func (v *Volume) trimPage(ctx context.Context, t *trimView, c int, page uint32) error {
 	began := time.Now()
 	j := v.newJob()
-	v.pageSpan(&j.span, c, page)
+	j.span = v.pageSpan(c, page)
 	if err := v.spans.acquire(ctx, &j.span); err != nil {
 		j.drop()
 		return err

@@ -7,8 +7,13 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"drystone.example/drystone/backend/model"
 )
+
+// tellEvery is how often a volume logs the same kind of damage at most.
+const tellEvery = time.Minute
 
 // A Volume is one held volume. Its methods are safe for concurrent use.
 type Volume struct {
@@ -21,6 +26,10 @@ type Volume struct {
 	size  atomic.Int64
 	spans ranges
 	stats counters
+
+	// What is wrong with the data is told at most once in tellEvery: a guest may read a
+	// damaged block as often as it likes. All of it counts in stats, and disks know it.
+	tellDamaged, tellLost rate.Sometimes
 
 	ctx       context.Context // ends with the volume; of its own goroutines
 	stop      context.CancelFunc
@@ -128,6 +137,7 @@ func open(ctx context.Context, rec model.Volume, cfg Config, plant mistakes) (*V
 	}
 	v := &Volume{
 		cfg: cfg, id: rec.ID, gen: rec.Generation, log: cfg.Log, plant: plant,
+		tellDamaged: rate.Sometimes{Interval: tellEvery}, tellLost: rate.Sometimes{Interval: tellEvery},
 		done:      make(chan struct{}),
 		keeper:    make(chan struct{}, 1),
 		committer: make(chan struct{}, 1),

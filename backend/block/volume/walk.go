@@ -84,7 +84,7 @@ func (v *Volume) walkOver(off, end int64, pick func([]disk.Version) uint16) *wal
 }
 
 func (w *walk) address(column int, page uint32) int64 {
-	return int64(layout.Offset(len(w.v.columns), column, layout.FirstBlock(page)))
+	return w.v.pageAt(column, page)
 }
 
 // reached is up to where everything was visited; done says that it is everything.
