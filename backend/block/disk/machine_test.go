@@ -367,9 +367,12 @@ func (m *machine) Empty(t *rapid.T) {
 		delete(m.volumes, vol)
 	}
 	m.cloned = false
-	m.Reopen(t)
-	if u := m.d.Usage(); u.Used != 0 {
-		t.Fatalf("%d bytes are used by nothing", u.Used)
+	m.Checkpoint(t)
+	for _, when := range []string{"before", "after"} {
+		if u := m.d.Usage(); u.Used != 0 {
+			t.Fatalf("%d bytes are used by nothing %s the disk is opened again", u.Used, when)
+		}
+		m.Reopen(t)
 	}
 }
 

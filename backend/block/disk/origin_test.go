@@ -104,6 +104,35 @@ func TestCloneOutlivesItsOrigins(t *testing.T) {
 	closed(t, b.d)
 }
 
+// A Copy over a page that a clone has still to inherit leaves the clone the old place and
+// takes one for itself, not two, and none for nothing.
+func TestCopyOverWhatIsToBeInherited(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		v := newDrive(t, 96<<20)
+		b := &bench{newWorld(), openDrive(t, v)}
+		const pages = 1200
+		must(t, b.promise(1, 0, 0))
+		for page := 0; page < pages; page += 8 {
+			must(t, b.send(1, writeOp(0, 0, 0, page*16, 8*16, uint64(page))))
+		}
+		used := b.d.Usage().Used / model.PageSize
+		v.SetDelay(5 * time.Millisecond)
+		must(t, b.promise(2, 1, 0))
+		stamp := model.Stamp{Generation: 1, Number: 9000}
+		must(t, b.send(1, copyOp(0, 0, 0, pages-1, 0, stamp, 0xff, 1)))
+		must(t, b.send(1, copyOp(0, 0, 0, pages-500, 0, stamp, 0, 1)))
+		if b.d.Inherits() == 0 {
+			t.Fatal("everything was inherited before; the test shows nothing")
+		}
+		time.Sleep(time.Minute)
+		if now := b.d.Usage().Used / model.PageSize; now != used+1 {
+			t.Errorf("%d pages are used, want %d", now, used+1)
+		}
+		must(t, b.equals(b.d, 1, 1, pages, 2), b.equals(b.d, 2, 1, pages, 2))
+		closed(t, b.d)
+	})
+}
+
 // What nobody asks for is inherited in the background, also by a disk that was closed
 // half way; it takes no place of the raw area, and the disk is still after it.
 func TestInheritInTheBackground(t *testing.T) {

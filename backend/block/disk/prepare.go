@@ -143,10 +143,13 @@ func (d *Disk) reserveEdges(t *task) error {
 
 var errFull = model.Errorf(model.NoSpace, "the disk is full")
 
-// placeCopy finds a place for a Copy that came when places were few. Where it
-// replaces a version it makes the disk no fuller, and may have one that is kept
-// for that.
+// placeCopy finds a place for a Copy that came when places were few, and needs one.
+// Where it replaces a version it makes the disk no fuller, and may have one that is
+// kept for that.
 func (d *Disk) placeCopy(t *task) error {
+	if t.op.Version.Mask == 0 || t.parts[0].place != noPlace {
+		return nil
+	}
 	d.mu.Lock()
 	vs := d.leafPage(t.key(&t.parts[0]))
 	at, mine := find(vs, t.op.Epoch)
