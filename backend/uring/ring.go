@@ -97,7 +97,9 @@ func (r *Ring) Start(q *Request) {
 	r.enqueue(q)
 }
 
-// Close waits for the requests under way, then closes the file.
+// Close waits for the requests under way, then closes the file. A lock on it (flock)
+// ends with it: the kernel, or a process that is being started, may hold on to the file
+// itself for a moment longer.
 func (r *Ring) Close() error {
 	r.mu.Lock()
 	if r.closed {
@@ -118,7 +120,14 @@ func (r *Ring) Close() error {
 	if r.kernel != nil {
 		err = errors.Join(err, r.kernel.close())
 	}
-	return errors.Join(err, r.file.Close())
+	return errors.Join(err, r.unlock(), r.file.Close())
+}
+
+func (r *Ring) unlock() error {
+	if err := unix.Flock(r.fd, unix.LOCK_UN); err != nil {
+		return fmt.Errorf("unlock: %w", err)
+	}
+	return nil
 }
 
 // ended takes n requests off those under way.

@@ -175,6 +175,38 @@ func TestClose(t *testing.T) {
 	}
 }
 
+// Who closes a ring gives its file's lock up, also while others hold on to the file, as
+// the kernel does for a moment: the next one to open it is not refused.
+func TestCloseUnlocks(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "f")
+	locked := func() *os.File {
+		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+		if err == nil {
+			err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return f
+	}
+	f := locked()
+	other, err := unix.Dup(int(f.Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(other) //nolint:errcheck // nothing was written
+	r, err := uring.Open(f, uring.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := locked().Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func BenchmarkRead(b *testing.B) {
 	const size = 256 << 20
 	for _, plain := range []bool{false, true} {
