@@ -56,7 +56,7 @@ func TestHardware(t *testing.T) {
 		"echo broken >&2; exit 1":                                               {Health: model.HealthUnknown},
 		"for last; do :; done; echo \"{\\\"serial_number\\\": \\\"$last\\\"}\"": {Serial: dev.Path, Health: model.HealthUnknown},
 	} {
-		if err := os.WriteFile(filepath.Join(bin, "smartctl"), []byte("#!/bin/sh\n"+script+"\n"), 0o700); err != nil { //nolint:gosec // it is to be run
+		if err := os.WriteFile(filepath.Join(bin, "smartctl"), []byte("#!/bin/sh\n"+script+"\n"), 0o700); err != nil {
 			t.Fatal(err)
 		}
 		if got := dev.Hardware(t.Context()); got != want {

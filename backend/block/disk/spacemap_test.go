@@ -78,6 +78,7 @@ func TestSpaceAfterPowerCuts(t *testing.T) {
 // churn changes pages of three volumes in all ways at once: in place and to fresh
 // places, of two epochs, and takes them away.
 func churn(t *testing.T, d *disk.Disk, seed uint64) {
+	t.Helper()
 	var wait sync.WaitGroup
 	for vol := model.VolumeID(1); vol <= 3; vol++ {
 		if _, err := d.Prepare(context.Background(), disk.Prepare{Volume: vol, Generation: 1}); err != nil {
