@@ -92,7 +92,7 @@ demo-down: ## stop the demo and remove it
 	@tests/demo/down.sh $(DEMO_DIR)
 
 .PHONY: nightly
-nightly: build ## the long runs: 500 seeds, large bounds, every fault of the network, 200 clones, power cuts, planted mistakes
+nightly: build ## the long runs: 500 seeds, large bounds, every fault of the network, 200 clones, power cuts, planted mistakes, a map of 10 TiB
 	go test -count=1 -v -timeout 2h ./tests/model -model.large -model.walks=100000
 	go test -count=1 -timeout 1h -run TestEveryShortHistory ./backend/block/disk -disk.exhaustive
 	go test -count=1 -timeout 3h ./backend/block/volume -sim.seeds=500
@@ -101,3 +101,4 @@ nightly: build ## the long runs: 500 seeds, large bounds, every fault of the net
 	go run ./tests/bugs
 	go test -count=1 -v -timeout 1h -run 'TestPower$$' ./tests/cluster -power.rounds=60 -power.seed=$$(date +%j)
 	go test -count=1 -v -timeout 20m -run 'TestClones$$' ./tests/cluster -clones=200
+	go test -count=1 -v -timeout 1h -run 'TestBigMap' ./backend/block/disk -map.gib=10240 -map.count=false -map.writes=100000

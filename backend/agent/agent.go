@@ -27,13 +27,15 @@ type Config struct {
 	Self    model.NodeID
 	Disks   []string       // paths of disks in files
 	Devices []model.DiskID // disks on block devices, found by their superblock
-	Mounts  string         // folder that the maps of those are mounted in
-	Run     string         // folder of sockets
-	Files   string         // folder of boot files
-	Scratch string         // folder for uploads
-	State   string         // folder of what a front end remembers of QEMU, best on a tmpfs
-	CPUs    int
-	Memory  model.Bytes
+	// MapMemory bounds the page map's cache of each disk; zero: disk.DefaultMapMemory.
+	MapMemory model.Bytes
+	Mounts    string // folder that the maps of those are mounted in
+	Run       string // folder of sockets
+	Files     string // folder of boot files
+	Scratch   string // folder for uploads
+	State     string // folder of what a front end remembers of QEMU, best on a tmpfs
+	CPUs      int
+	Memory    model.Bytes
 
 	Meta   *meta.Record
 	Wire   *wire.Transport
@@ -64,6 +66,7 @@ type Agent struct {
 	holds         holds
 	usage         usage
 	scrubs        scrubs
+	wares         hardware
 	reads         *reads
 	busyComparing comparisons
 	guests        *guests // nil on a node that runs none
@@ -83,6 +86,7 @@ func New(cfg Config) *Agent {
 		holds: holds{all: map[model.VolumeID]*Hold{}},
 		usage: usage{nodes: map[model.NodeID]Usage{}},
 		reads: newReads(),
+		wares: hardware{all: map[model.DiskID]model.Hardware{}},
 	}
 	if cfg.Hypervisor != nil {
 		a.guests = &guests{
@@ -128,6 +132,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	a.work.Go(func() { a.scrubbing(a.ctx) })
 	a.work.Go(func() { a.comparing(a.ctx) })
 	a.work.Go(func() { a.missing(a.ctx) })
+	a.work.Go(func() { a.inspecting(a.ctx) })
 	if a.guests != nil {
 		a.work.Go(func() { a.guests.renewing(a.ctx) })
 		a.work.Go(func() {

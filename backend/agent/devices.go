@@ -8,7 +8,6 @@ import (
 	"sync"
 
 	"drystone.example/drystone/backend/block/device"
-	"drystone.example/drystone/backend/block/disk"
 	"drystone.example/drystone/backend/model"
 )
 
@@ -48,7 +47,7 @@ func (a *Agent) openDevices(ctx context.Context) {
 }
 
 func (a *Agent) openDevice(ctx context.Context, dev device.Device) {
-	d, err := device.Open(ctx, dev, a.cfg.Mounts, disk.Options{Cluster: a.cfg.Cluster, Logger: a.log})
+	d, err := device.Open(ctx, dev, a.cfg.Mounts, a.diskOptions())
 	if err != nil {
 		a.log.Error("disk was not opened", "path", dev.Path, "disk", dev.Disk.Disk, "err", err)
 		return
@@ -70,7 +69,7 @@ func (a *Agent) addDevice(ctx context.Context, by model.Actor, n NewDisk) (model
 		return model.Disk{}, model.Errorf(model.Conflict, "%s holds disk %s, which is in the pool already", dev.Path, rec.ID)
 	}
 	d, err := device.Create(ctx, dev, device.Options{
-		Options: disk.Options{Cluster: a.cfg.Cluster, Logger: a.log}, Mounts: a.cfg.Mounts, Wipe: n.Wipe,
+		Options: a.diskOptions(), Mounts: a.cfg.Mounts, Wipe: n.Wipe,
 	})
 	if err != nil {
 		return model.Disk{}, fmt.Errorf("make disk: %w", err)

@@ -92,7 +92,7 @@ func (a *Agent) openDisks(ctx context.Context) {
 	var wait sync.WaitGroup
 	for _, path := range a.cfg.Disks {
 		wait.Go(func() {
-			d, err := disk.Open(ctx, path, disk.Options{Cluster: a.cfg.Cluster, Logger: a.log})
+			d, err := disk.Open(ctx, path, a.diskOptions())
 			if err != nil {
 				a.log.Error("disk was not opened", "path", path, "err", err)
 				return
@@ -102,6 +102,11 @@ func (a *Agent) openDisks(ctx context.Context) {
 	}
 	wait.Go(func() { a.openDevices(ctx) })
 	wait.Wait()
+}
+
+// diskOptions are what every disk of this node is opened with.
+func (a *Agent) diskOptions() disk.Options {
+	return disk.Options{Cluster: a.cfg.Cluster, MapMemory: a.cfg.MapMemory, Logger: a.log}
 }
 
 // serveDisk lets holders reach a disk, and watches it for failure.
@@ -231,7 +236,7 @@ func (a *Agent) AddDisk(ctx context.Context, by model.Actor, n NewDisk) (model.D
 
 // addFile opens a disk that was just made in a file and puts it into the record.
 func (a *Agent) addFile(ctx context.Context, by model.Actor, path string) (model.Disk, error) {
-	d, err := disk.Open(ctx, path, disk.Options{Cluster: a.cfg.Cluster, Logger: a.log})
+	d, err := disk.Open(ctx, path, a.diskOptions())
 	if err != nil {
 		return model.Disk{}, fmt.Errorf("open disk: %w", err)
 	}

@@ -160,7 +160,9 @@ func (a *Agent) own(ctx context.Context) Usage {
 		out.Leading = a.cfg.Leading()
 	}
 	for id, d := range a.disks.all() {
-		out.Disks = append(out.Disks, d.Usage())
+		u := d.Usage()
+		u.Hardware = a.wares.of(id)
+		out.Disks = append(out.Disks, u)
 		list, _ := d.Damage(damageReported)
 		for i := range list {
 			list[i].Disk = id

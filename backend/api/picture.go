@@ -106,11 +106,19 @@ func (p *picture) disk(d model.Disk) schema.Disk {
 	if s := u.Scrub; s != (model.Scrub{}) {
 		scrub = &schema.DiskScrub{Began: s.Began, Done: s.Done, Total: s.Total, Running: s.Running}
 	}
+	var cache *schema.MapCache
+	if m := u.Map; m.Limit > 0 {
+		cache = &schema.MapCache{Memory: m.Memory, Limit: m.Limit, Hits: m.Hits, Misses: m.Misses}
+	}
+	var hardware *schema.Hardware
+	if h := u.Hardware; h.Health != "" {
+		hardware = &schema.Hardware{Model: h.Model, Serial: h.Serial, Health: h.Health}
+	}
 	return schema.Disk{
 		ID: d.ID, Node: d.Node, NodeName: p.nodeName(d.Node), Path: d.Path,
 		State: p.diskState(d), Size: d.Size, Used: u.Used,
 		ChecksumErrors: u.ChecksumErrors, Repaired: u.Repaired, Damaged: u.Damaged,
-		LastScrub: u.Scrubbed, Scrub: scrub, Error: d.Error,
+		LastScrub: u.Scrubbed, Scrub: scrub, Hardware: hardware, MapCache: cache, Error: d.Error,
 		Columns: p.columns[d.ID], Drain: p.drain(d),
 	}
 }

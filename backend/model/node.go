@@ -59,6 +59,36 @@ type DiskUsage struct {
 	// pass that began after that, if any.
 	Scrubbed time.Time `json:"scrubbed,omitzero"`
 	Scrub    Scrub     `json:"scrub,omitzero"`
+
+	Map MapCache `json:"map"`
+
+	Hardware Hardware `json:"hardware,omitzero"` // of one that is a block device
+}
+
+// Hardware is what a block device says of itself.
+type Hardware struct {
+	Model  string `json:"model,omitempty"`
+	Serial string `json:"serial,omitempty"`
+	Health Health `json:"health"`
+}
+
+// Health is whether a device thinks that it is about to fail (SMART).
+type Health string
+
+// The states of health, complete.
+const (
+	HealthGood    Health = "good"
+	HealthFailing Health = "failing"
+	HealthUnknown Health = "unknown" // it does not say, or could not be asked
+)
+
+// A MapCache is the part of a disk's page map that is in memory, and how often a page
+// that was looked for was there, since the disk was opened.
+type MapCache struct {
+	Memory Bytes  `json:"memory_bytes"`
+	Limit  Bytes  `json:"limit_bytes"` // it goes beyond it only for what a checkpoint has still to write
+	Hits   uint64 `json:"hits"`
+	Misses uint64 `json:"misses"`
 }
 
 // A Damage is a version of a page of which a disk has blocks that do not match their

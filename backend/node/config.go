@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strconv"
 
+	"drystone.example/drystone/backend/block/disk"
 	"drystone.example/drystone/backend/model"
 	"drystone.example/drystone/backend/virt"
 )
@@ -34,6 +35,10 @@ type Config struct {
 	Peers       []Peer          `json:"peers"`             // nodes it may turn to first
 	Disks       []string        `json:"disks"`             // paths of files
 	Devices     []model.DiskID  `json:"devices,omitempty"` // disks on block devices, wherever they are
+
+	// MapMemory bounds what of each disk's page map is kept in memory; absent: 32 MiB. The
+	// more of it, the fewer reads of cold data look the map up on the disk first.
+	MapMemory model.Bytes `json:"map_memory_bytes,omitempty"`
 
 	// LibvirtURI is empty on a node that runs no guests.
 	LibvirtURI  string           `json:"libvirt_uri,omitempty"`
@@ -58,6 +63,9 @@ func (c Config) Validate() error {
 	}
 	if err := validAddress(c.Address); err != nil {
 		errs = append(errs, err)
+	}
+	if c.MapMemory != 0 && c.MapMemory < disk.MinMapMemory {
+		errs = append(errs, fmt.Errorf("map_memory_bytes is %d; the least is %d", c.MapMemory, disk.MinMapMemory))
 	}
 	if _, err := virt.ParseAccelerator(string(c.Accelerator)); err != nil {
 		errs = append(errs, err)

@@ -244,7 +244,7 @@ func (n *node) buildAgent(ctx context.Context) error {
 	}
 	cfg := agent.Config{
 		Cluster: n.cfg.Cluster, Self: n.cfg.Node, Disks: n.cfg.Disks,
-		Devices: n.cfg.Devices, Mounts: n.dir.Disks(), Run: n.dir.Run(), Files: n.dir.Files(),
+		Devices: n.cfg.Devices, MapMemory: n.cfg.MapMemory, Mounts: n.dir.Disks(), Run: n.dir.Run(), Files: n.dir.Files(),
 		Scratch: n.dir.path("scratch"), State: n.dir.Run(), CPUs: cpus, Memory: memory,
 		Meta: n.meta, Wire: n.wire, Server: n.blocks, Up: n.up, Away: n.awayFor, Log: n.log, SaveDisks: n.saveDisks,
 		Leading: func() model.Leading { return n.control.Leading() },

@@ -21,7 +21,7 @@ type cluster struct {
 
 // command is the CLI's.
 func (c *cluster) command(ctx context.Context, args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, "bin/drystone", args...) //nolint:gosec // our own
+	cmd := exec.CommandContext(ctx, "bin/drystone", args...) //nolint:gosec // our own program
 	cmd.Env = append(os.Environ(), "DRYSTONE_DIR="+c.dir)
 	cmd.Stderr = os.Stderr
 	return cmd

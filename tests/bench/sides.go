@@ -85,7 +85,8 @@ func (b *bench) raw() string { return filepath.Join(b.dir, "raw") }
 
 // makeRaw makes the raw file, allocated in full.
 func (b *bench) makeRaw(ctx context.Context) error {
-	if err := exec.CommandContext(ctx, "fallocate", "-l", strconv.FormatInt(b.size, 10), b.raw()).Run(); err != nil { //nolint:gosec // our own
+	size := strconv.FormatInt(b.size, 10)
+	if err := exec.CommandContext(ctx, "fallocate", "-l", size, b.raw()).Run(); err != nil { //nolint:gosec // our own file
 		return fmt.Errorf("make raw file: %w", err)
 	}
 	return nil
@@ -108,7 +109,7 @@ func (b *bench) serveTheirs(ctx context.Context, vhost bool) (side, error) {
 	if err := os.Remove(s.path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return side{}, fmt.Errorf("remove an old socket: %w", err)
 	}
-	cmd := exec.CommandContext(ctx, s.name, args...) //nolint:gosec // our own
+	cmd := exec.CommandContext(ctx, s.name, args...) //nolint:gosec // a tool we name
 	cmd.Stderr = os.Stderr
 	if err := cmd.Start(); err != nil {
 		return side{}, fmt.Errorf("start %s: %w", s.name, err)
@@ -224,7 +225,7 @@ func (b *bench) drive(ctx context.Context, s *side, j job) (f figure, err error)
 // output runs a program and returns what it printed.
 func output(ctx context.Context, name string, args ...string) (string, error) {
 	var out, errs bytes.Buffer
-	cmd := exec.CommandContext(ctx, name, args...) //nolint:gosec // our own
+	cmd := exec.CommandContext(ctx, name, args...) //nolint:gosec // tools we name
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	if err := cmd.Run(); err != nil {
 		return "", fmt.Errorf("%s: %w: %s%s", filepath.Base(name), err, errs.String(), out.String())

@@ -419,6 +419,8 @@ func (s *Service) Disks(context.Context) map[model.DiskID]model.DiskUsage {
 			Disk: 11, Size: 8 << 30, Used: 1 << 30, ChecksumErrors: 3, Repaired: 2,
 			Scrubbed: time.Unix(1_700_000_000, 0).UTC(),
 			Scrub:    model.Scrub{Began: time.Unix(1_700_600_000, 0).UTC(), Done: 1 << 20, Total: 1 << 30, Running: true},
+			Map:      model.MapCache{Memory: 20 << 20, Limit: 32 << 20, Hits: 99, Misses: 1},
+			Hardware: model.Hardware{Model: "EXAMPLE HDD-4000", Serial: "E4K00017", Health: model.HealthFailing},
 		},
 		12: {Disk: 12, Size: 8 << 30, Used: 2 << 30},
 	}

@@ -158,6 +158,8 @@ type Disk struct {
 	Damaged        int             `json:"damaged_pages" doc:"known to be damaged now"`
 	LastScrub      time.Time       `json:"last_scrub,omitzero" doc:"when all of its data was verified last; absent: never"`
 	Scrub          *DiskScrub      `json:"scrub,omitempty" doc:"the pass that began after that, if any"`
+	Hardware       *Hardware       `json:"hardware,omitempty" doc:"absent for a file, and where the disk's node has not told it"`
+	MapCache       *MapCache       `json:"map_cache,omitempty" doc:"absent when the disk's node has not told it"`
 	Error          string          `json:"error,omitempty"`
 	Columns        int             `json:"columns" doc:"of volumes that it has a part in"`
 	Drain          *DiskDrain      `json:"drain,omitempty" doc:"how far it is with leaving the pool; absent: it stays"`
@@ -178,6 +180,21 @@ type DiskScrub struct {
 	Done    model.Bytes `json:"done_bytes"`
 	Total   model.Bytes `json:"total_bytes"`
 	Running bool        `json:"running" doc:"false: it was interrupted and will be gone on with"`
+}
+
+// Hardware is what the block device of a disk says of itself.
+type Hardware struct {
+	Model  string       `json:"model,omitempty"`
+	Serial string       `json:"serial,omitempty"`
+	Health model.Health `json:"health" enum:"good,failing,unknown" doc:"by SMART; unknown also where smartctl is not installed"`
+}
+
+// A MapCache is the part of a disk's page map that is in memory.
+type MapCache struct {
+	Memory model.Bytes `json:"memory_bytes"`
+	Limit  model.Bytes `json:"limit_bytes" doc:"map_memory_bytes in the node's node.json"`
+	Hits   uint64      `json:"hits" doc:"since the disk was opened, of those that looked for a page"`
+	Misses uint64      `json:"misses" doc:"those that had to look on the disk"`
 }
 
 // A DiskSpec asks for a disk to be made part of the pool.

@@ -475,6 +475,7 @@ func (d *Disk) installVersion(r *record, buf *iobuf.Buffer) {
 	lk, i := leafOf(r.pageKey)
 	l := d.pages.leaves[lk]
 	must.That(l != nil, "the map of page %d was dropped while it was changed", r.page)
+	l.keep(i)
 	vs := l.pages[i]
 	at, ok := find(vs, r.ver.epoch)
 	was := noPlace
@@ -484,7 +485,7 @@ func (d *Disk) installVersion(r *record, buf *iobuf.Buffer) {
 	if ok {
 		was = vs[at].place
 		if change := r.ver.occupies() - vs[at].occupies(); change != 0 {
-			d.rowOf(r.vol).count(r.column, 0, change)
+			d.count(r.pageKey, 0, change)
 		}
 		vs[at] = r.ver
 	} else {
@@ -492,9 +493,12 @@ func (d *Disk) installVersion(r *record, buf *iobuf.Buffer) {
 		copy(vs[at+1:], vs[at:])
 		vs[at] = r.ver
 		l.pages[i] = vs
-		d.rowOf(r.vol).count(r.column, 1, r.ver.occupies())
+		d.count(r.pageKey, 1, r.ver.occupies())
 	}
 	d.pages.touch(l, i)
+	if r.ver.place != noPlace && r.ver.place != was && d.space != nil {
+		d.space.name(r.ver.place)
+	}
 	if was != noPlace && was != r.ver.place {
 		d.leave(was)
 	}
@@ -526,10 +530,11 @@ func (d *Disk) installGone(r *record) {
 	row := d.rowOf(r.vol)
 	mk := madeKey{r.column, r.page, r.ver.epoch}
 	if at, ok := find(l.pages[i], r.ver.epoch); ok {
+		l.keep(i)
 		was, pages := l.pages[i][at].place, l.pages[i][at].occupies()
 		l.pages[i] = append(l.pages[i][:at], l.pages[i][at+1:]...)
 		l.gone = append(l.gone, goneVersion{i, r.ver.epoch})
-		row.count(r.column, -1, -pages)
+		d.count(r.pageKey, -1, -pages)
 		d.pages.touch(l, i)
 		if was != noPlace {
 			d.leave(was)
@@ -547,7 +552,11 @@ func (d *Disk) leave(p place) {
 		return // another version has it
 	}
 	d.forgetPending(p, wholePage)
-	if d.space != nil {
+	switch {
+	case d.space == nil: // it is counted when all is known
+	case d.replaying != nil && !d.space.has(p):
+		d.replaying.doubt = model.Errorf(model.Corrupt, "place %d is left by a version and was free", p)
+	default:
 		d.space.giveBack(p)
 	}
 }

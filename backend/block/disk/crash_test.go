@@ -151,6 +151,9 @@ func (m *moment) verify(t *testing.T) {
 			t.Errorf("%s: close: %v", m.at, err)
 		}
 	}()
+	if err := d.CheckSpace(); err != nil {
+		t.Fatalf("%s: %v", m.at, err)
+	}
 	v := m.before.volume(1)
 	if v.gen > 1 {
 		_, err := d.Prepare(ctx, disk.Prepare{Volume: 1, Generation: v.gen - 1})

@@ -176,10 +176,8 @@ func damageKeyOf(k damageKey) []byte {
 	return b
 }
 
-// putDamage puts the damage that changed into a batch.
+// putDamage puts the damage that changed into a batch. The mutex is held.
 func (d *Disk) putDamage(b *pebble.Batch) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
 	for k := range d.dirtyDamage {
 		var err error
 		if v, known := d.damaged[k]; known {

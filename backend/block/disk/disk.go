@@ -42,7 +42,7 @@ type Medium struct {
 // Options say how a disk is opened.
 type Options struct {
 	Cluster   model.ClusterID // must be the one it was formatted for
-	MapMemory model.Bytes     // bound of the page map's cache; zero: 32 MiB
+	MapMemory model.Bytes     // bound of the page map's cache; zero: DefaultMapMemory
 	Logger    *slog.Logger    // nil: nothing is logged
 	Map       string          // directory of the map; empty: path+".map"
 
@@ -62,8 +62,14 @@ type Stats struct {
 	Checkpoints        uint64
 }
 
+// DefaultMapMemory is the bound of a page map's cache where none is given, and
+// MinMapMemory the least that may be.
 const (
-	defaultMapMemory = 32 << 20
+	DefaultMapMemory = model.Bytes(32 << 20)
+	MinMapMemory     = model.Bytes(1 << 20)
+)
+
+const (
 	// roundSize is how much is pending before it is written in place, and
 	// overlayLimit how much may be at all; both in bytes.
 	roundSize    = 8 << 20
@@ -123,6 +129,9 @@ type Disk struct {
 	dirtyRefs map[place]struct{}
 	origins   origins
 	heirs     chan struct{} // of capacity 1: wakes inheritAll
+	// dirtyCounts are the columns of which there is more or less than in the store.
+	dirtyCounts map[columnKey]struct{}
+	counted     bool // the space was counted when the disk was opened, not loaded
 
 	damaged                  map[damageKey]damage
 	dirtyDamage              map[damageKey]struct{}
@@ -159,6 +168,10 @@ func (d *Disk) Usage() model.DiskUsage {
 		Used:           model.Bytes(int(d.space.pages)-d.space.free) * model.PageSize,
 		ChecksumErrors: d.checksumErrors, Repaired: d.repaired, Damaged: len(d.damaged),
 		Scrubbed: d.scrub.ended, Scrub: d.scrub.Scrub,
+		Map: model.MapCache{
+			Memory: model.Bytes(d.pages.bytes), Limit: model.Bytes(d.pages.limit),
+			Hits: d.pages.hits, Misses: d.pages.misses,
+		},
 	}
 }
 

@@ -186,6 +186,21 @@ func TestFormatsAreForEver(t *testing.T) {
 	})
 }
 
+// What a checkpoint keeps of the space is for ever too.
+func TestSpaceIsForEver(t *testing.T) {
+	words := []uint64{0x0123456789abcdef, 1 << 63}
+	key := golden(t, "spacekey.v1.hex", chunkKey(0xaabb))
+	value := golden(t, "spacevalue.v1.hex", chunkValue(words))
+	s := newSpace(128)
+	if string(key) != "b\x00\x00\xaa\xbb" || !s.load(0, value) || s.used[0] != words[0] || s.used[1] != words[1] {
+		t.Errorf("read %x, %x", key, s.used)
+	}
+	if s.free != 128-33 || s.room[0] != 128-33 {
+		t.Errorf("%d and %d places are free", s.free, s.room[0])
+	}
+	golden(t, "countkey.v1.hex", countKey(columnKey{vol: 0xaaaa, column: 0xbb}))
+}
+
 // No bytes make the decoder of a superblock fail otherwise than by an error, and
 // what it takes is written the same way again.
 func FuzzSuperblock(f *testing.F) {

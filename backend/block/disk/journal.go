@@ -52,20 +52,31 @@ func (j *journal) room() bool { return j.size-j.used() > 2*int64(maxBatch) }
 func (j *journal) full() bool { return j.used() > j.size/2 }
 
 // replay calls f with each batch from the tail on, in order, and sets the head
-// behind the last one. payload is where the batch's payload lies in the area;
-// records are f's only until it returns.
+// behind the last one.
 func (j *journal) replay(area Area, f func(p position, records []record, payload int64)) error {
 	r := ringReader{area: area, j: j, buf: iobuf.Aligned(4 * maxBatch)}
+	end, err := j.walk(&r, f)
+	if err != nil {
+		return err
+	}
+	j.head = end
+	return j.checkTorn(&r, end)
+}
+
+// walk calls f with each batch from the tail on, in order, and returns what is behind
+// the last one. payload is where the batch's payload lies in the area;
+// records are f's only until it returns.
+func (j *journal) walk(r *ringReader, f func(p position, records []record, payload int64),
+) (end position, err error) {
 	var records []record
 	for at := j.tail; ; {
 		b, err := r.batch(at.offset)
 		if err != nil {
-			return err
+			return at, err
 		}
 		h, rs, _, err := decodeBatch(b, j.salt, records[:0])
 		if err != nil || h.lsn != at.lsn {
-			j.head = at
-			return j.checkTorn(&r, at)
+			return at, nil //nolint:nilerr // it is no batch: the end
 		}
 		records = rs
 		f(at, rs, j.start+at.offset+int64(h.headers*blockSize))

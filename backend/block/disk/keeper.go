@@ -111,25 +111,23 @@ func (d *Disk) writeInPlace(places []place, round map[place]*blocks) error {
 	return failed
 }
 
-// checkpoint brings the map in the store up to where the journal is now, and moves
-// the journal's tail there. A crash at any point of it leaves the old tail, from
-// where a replay ends at the same map, for records are absolute.
+// checkpoint brings the map in the store up to where the journal is when it begins,
+// and moves the journal's tail there. The store's map is always that of one position,
+// exactly: what changes meanwhile is kept as it was, and all goes into it as one
+// batch, of which a crash leaves all or nothing. So replay repeats what happened.
 func (d *Disk) checkpoint() error {
-	d.mu.Lock()
-	head := d.journal.head
-	d.wanted, d.dirty = false, false
-	if d.timer != nil {
-		d.timer.Stop()
+	b := d.store.db.NewBatch()
+	head, leaves, err := d.freeze(b)
+	if err != nil {
+		return err
 	}
-	d.mu.Unlock()
-
 	if err := d.applyRound(); err != nil {
 		return err
 	}
 	if err := d.area.Do(&uring.Request{Kind: uring.Sync}); err != nil {
 		return fmt.Errorf("sync pages: %w", err)
 	}
-	if err := d.flushMap(head); err != nil {
+	if err := d.flushMap(b, head, leaves); err != nil {
 		return fmt.Errorf("checkpoint map: %w", err)
 	}
 	d.super.tail = head
@@ -139,38 +137,43 @@ func (d *Disk) checkpoint() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.journal.tail = head
-	d.pages.evict()
+	d.pages.evict(2 * len(d.pages.clock))
 	d.counters.checkpoints.Add(1)
 	d.work.Broadcast()
 	return nil
 }
 
-// A flushLeaf is what a checkpoint takes of a leaf.
-type flushLeaf struct {
-	leaf  *leaf
-	taken uint16
-	pages [leafPages][]version
-	gone  []goneVersion
+// freeze begins a checkpoint: it puts what is small into the batch, and returns the
+// leaves that have to be.
+func (d *Disk) freeze(b *pebble.Batch) (head position, leaves []*leaf, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	head = d.journal.head
+	d.wanted, d.dirty = false, false
+	if d.timer != nil {
+		d.timer.Stop()
+	}
+	if err := d.putCounts(b, head); err != nil {
+		return head, nil, err
+	}
+	if err := errors.Join(d.putRows(b), d.putDamage(b)); err != nil {
+		return head, nil, err
+	}
+	return head, d.pages.freeze(), nil
 }
 
-// flushMap puts what changed into the store, then the position from which on the
-// journal is not in it, and makes both durable.
-func (d *Disk) flushMap(head position) error {
-	d.mu.Lock()
-	list := d.pages.dirty
-	d.pages.dirty = nil
-	d.mu.Unlock()
-
+// flushMap puts the rest of what changed into the batch, and the batch into the store,
+// durably. Until it is there, what is in memory counts.
+func (d *Disk) flushMap(b *pebble.Batch, head position, leaves []*leaf) error {
 	const together = 64
-	for len(list) > 0 {
+	for list := leaves; len(list) > 0; {
 		n := min(together, len(list))
-		if err := d.flushLeaves(list[:n]); err != nil {
+		if err := d.putLeaves(b, list[:n]); err != nil {
 			return err
 		}
 		list = list[n:]
 	}
-	b := d.store.db.NewBatch()
-	if err := errors.Join(d.putRows(b), d.putDamage(b)); err != nil {
+	if err := d.putSpace(b); err != nil {
 		return err
 	}
 	d.mu.Lock()
@@ -190,6 +193,11 @@ func (d *Disk) flushMap(head position) error {
 	if err := b.Commit(pebble.NoSync); err != nil {
 		return err
 	}
+	d.mu.Lock()
+	for _, l := range leaves {
+		l.flushing = 0
+	}
+	d.mu.Unlock()
 	return d.store.flush(d.failed)
 }
 
@@ -214,59 +222,38 @@ func (s *store) flush(failed <-chan struct{}) error {
 
 var errFlush = model.Errorf(model.Internal, "the page map could not be flushed")
 
-// flushLeaves puts some leaves into the store. Until they are there, what is in
-// memory counts.
-func (d *Disk) flushLeaves(list []*leaf) error {
-	taken := make([]flushLeaf, len(list))
+// putLeaves puts some leaves into a checkpoint's batch.
+func (d *Disk) putLeaves(b *pebble.Batch, list []*leaf) error {
+	pages, gone := make([][]keptPage, len(list)), make([][]goneVersion, len(list))
 	d.mu.Lock()
 	for i, l := range list {
-		f := &taken[i]
-		f.leaf, f.taken, f.gone = l, l.dirty, l.gone
-		for p := range l.pages {
-			if l.dirty&(1<<p) != 0 {
-				f.pages[p] = append([]version(nil), l.pages[p]...)
-			}
-		}
-		l.flushing, l.dirty, l.gone, l.listed = l.dirty, 0, nil, false
+		pages[i], gone[i] = l.thaw()
 	}
 	d.mu.Unlock()
-
-	b := d.store.db.NewBatch()
 	var key, value []byte
-	for i := range taken {
-		f := &taken[i]
-		for _, g := range f.gone {
-			key = pageKeyOf(key, f.leaf.key.page(g.page), g.epoch)
+	for i, l := range list {
+		for _, g := range gone[i] {
+			key = pageKeyOf(key, l.key.page(g.page), g.epoch)
 			if err := b.Delete(key, nil); err != nil {
 				return err
 			}
 		}
-		for p := range f.pages { // after the deletions: one may have come back
-			for v := range f.pages[p] {
-				ver := &f.pages[p][v]
-				key = pageKeyOf(key, f.leaf.key.page(p), ver.epoch)
-				value = appendVersion(value[:0], ver)
+		for _, p := range pages[i] { // after the deletions: one may have come back
+			for v := range p.versions {
+				key = pageKeyOf(key, l.key.page(p.page), p.versions[v].epoch)
+				value = appendVersion(value[:0], &p.versions[v])
 				if err := b.Set(key, value, nil); err != nil {
 					return err
 				}
 			}
 		}
 	}
-	if err := b.Commit(pebble.NoSync); err != nil {
-		return err
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	for i := range taken {
-		taken[i].leaf.flushing = 0
-	}
 	return nil
 }
 
-// putRows puts the rows, reference counts and origins that changed into a batch.
+// putRows puts the rows, reference counts and origins that changed into a batch. The
+// mutex is held.
 func (d *Disk) putRows(b *pebble.Batch) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
 	for vol, r := range d.rows {
 		if !r.dirty {
 			continue

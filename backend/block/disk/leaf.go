@@ -1,6 +1,8 @@
 package disk
 
 import (
+	"cmp"
+	"math/bits"
 	"slices"
 
 	"drystone.example/drystone/backend/model"
@@ -14,6 +16,10 @@ type leafKey struct {
 	vol    model.VolumeID
 	column uint32
 	number uint32 // page / leafPages
+}
+
+func (k leafKey) compare(o leafKey) int {
+	return cmp.Or(cmp.Compare(k.vol, o.vol), cmp.Compare(k.column, o.column), cmp.Compare(k.number, o.number))
 }
 
 func leafOf(k pageKey) (leafKey, int) {
@@ -31,13 +37,25 @@ type leaf struct {
 	pages [leafPages][]version // each in order of epoch
 	gone  []goneVersion        // taken away since the last checkpoint began
 
-	// dirty pages have changed since the last checkpoint took them, flushing ones
-	// have been taken and may not be in the store yet.
+	// dirty pages have changed since the last checkpoint began, flushing ones are its
+	// to put into the store, and may not be there yet.
 	dirty, flushing uint16
-	listed          bool // on the map's list of dirty leaves
-	used            bool // since the last look of the clock
-	pins            int  // ops that rely on its being here
-	size            int  // what it was counted with
+	// frozen pages are flushing ones that are still as they were when the checkpoint
+	// began; kept has what others of them were then.
+	frozen   uint16
+	kept     []keptPage
+	goneThen []goneVersion // what had been taken away when it began
+
+	listed bool // on the map's list of dirty leaves
+	used   bool // since the last look of the clock
+	pins   int  // ops that rely on its being here
+	size   int  // what it was counted with
+}
+
+// A keptPage is a page as it was when the checkpoint under way began.
+type keptPage struct {
+	page     int
+	versions []version
 }
 
 type goneVersion struct {
@@ -84,6 +102,8 @@ type pageMap struct {
 	limit   int
 	dirty   []*leaf // those that a checkpoint has to take
 	loading map[leafKey]*leafLoad
+
+	hits, misses uint64 // of those that asked for a leaf
 }
 
 // A leafLoad is a leaf being read from the store, and who waits for it.
@@ -111,13 +131,50 @@ func (m *pageMap) insert(l *leaf) {
 	m.clock = append(m.clock, l)
 	l.used = true
 	m.recount(l)
-	m.evict()
+	m.evict(evictTries)
 }
+
+// evictTries is how many leaves an insertion looks at for one that can go. Where nearly
+// all are dirty it finds none, and looking at all of them each time would take longer
+// than what it is for.
+const evictTries = 64
 
 func (m *pageMap) recount(l *leaf) {
 	n := l.cost()
 	m.bytes += n - l.size
 	l.size = n
+}
+
+// freeze hands all that changed to a checkpoint and returns the leaves it is in.
+func (m *pageMap) freeze() []*leaf {
+	list := m.dirty
+	m.dirty = nil
+	for _, l := range list {
+		l.flushing, l.frozen, l.dirty, l.listed = l.dirty, l.dirty, 0, false
+		l.goneThen, l.gone = l.gone, nil
+	}
+	return list
+}
+
+// keep is called before a page changes: if a checkpoint has still to take it, it is
+// kept as it is.
+func (l *leaf) keep(page int) {
+	if l.frozen&(1<<page) == 0 {
+		return
+	}
+	l.frozen &^= 1 << page
+	l.kept = append(l.kept, keptPage{page, slices.Clone(l.pages[page])})
+}
+
+// thaw returns what the checkpoint has to put into the store, as it was when it began.
+func (l *leaf) thaw() (pages []keptPage, gone []goneVersion) {
+	pages, gone = l.kept, l.goneThen
+	for left := l.frozen; left != 0; left &= left - 1 {
+		i := bits.TrailingZeros16(left)
+		pages = append(pages, keptPage{i, slices.Clone(l.pages[i])})
+	}
+	l.frozen, l.kept, l.goneThen = 0, nil, nil
+	return pages, gone
 }
 
 // touch marks a page as changed.
@@ -130,10 +187,10 @@ func (m *pageMap) touch(l *leaf, page int) {
 	m.recount(l)
 }
 
-// evict drops leaves that were not used lately until the bound holds, or nothing
-// more can go: what is dirty or relied on stays.
-func (m *pageMap) evict() {
-	for tries := 2 * len(m.clock); m.bytes > m.limit && tries > 0; tries-- {
+// evict drops leaves that were not used lately until the bound holds, or as many were
+// looked at as given: what is dirty or relied on stays.
+func (m *pageMap) evict(tries int) {
+	for ; len(m.clock) > 0 && m.bytes > m.limit && tries > 0; tries-- {
 		if m.hand >= len(m.clock) {
 			m.hand = 0
 		}

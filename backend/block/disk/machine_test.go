@@ -323,6 +323,9 @@ func (m *machine) Check(t *rapid.T) {
 	if u := m.d.Usage(); u.ChecksumErrors != 0 || m.d.Err() != nil {
 		t.Fatalf("%d checksum errors, %v", u.ChecksumErrors, m.d.Err())
 	}
+	if err := m.d.CheckSpace(); err != nil {
+		t.Fatal(err)
+	}
 	m.checkHeld(t)
 }
 

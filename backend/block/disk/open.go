@@ -260,6 +260,9 @@ func formatMap(m Medium, s *superblock) error {
 		at := appendPair([]byte{valueVersion}, s.tail.lsn, uint64(s.tail.offset))
 		err = st.db.Set(metaPosition, at, pebble.NoSync)
 	}
+	if err == nil { // chunks that are not there name nothing
+		err = st.db.Set(metaSpace, appendPair([]byte{valueVersion}, s.tail.lsn, 0), pebble.NoSync)
+	}
 	if err == nil {
 		err = st.flush(failed)
 	}
@@ -311,7 +314,7 @@ func newDisk(m Medium, o Options) (*Disk, error) {
 			"the disk was made with %d bytes and has %d now", s.size, m.Size)
 	}
 	if o.MapMemory == 0 {
-		o.MapMemory = defaultMapMemory
+		o.MapMemory = DefaultMapMemory
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -325,6 +328,7 @@ func newDisk(m Medium, o Options) (*Disk, error) {
 		refs: make(map[place]uint32), dirtyRefs: make(map[place]struct{}),
 		origins: newOrigins(), heirs: make(chan struct{}, 1),
 		damaged: make(map[damageKey]damage), dirtyDamage: make(map[damageKey]struct{}),
+		dirtyCounts: make(map[columnKey]struct{}),
 	}
 	d.work.L, d.chores.L, d.room.L = &d.mu, &d.mu, &d.mu
 	if _, err := m.FS.Stat(m.Dir); err != nil {
@@ -353,6 +357,14 @@ func (d *Disk) recover(ctx context.Context) error {
 	if err := d.loadOrigins(); err != nil {
 		return err
 	}
+	loaded, err := d.loadSpace(from)
+	if err != nil {
+		return err
+	}
+	release, err := d.fetchLeaves(ctx, from)
+	if err != nil {
+		return err
+	}
 	d.replaying = newReplay()
 	seen := 0
 	var failed error
@@ -376,10 +388,14 @@ func (d *Disk) recover(ctx context.Context) error {
 		return err
 	}
 	d.replaying = nil
-	if err := d.rebuildSpace(); err != nil {
-		return err
+	release()
+	if !loaded {
+		if err := d.rebuildSpace(); err != nil {
+			return err
+		}
+		d.counted = true
 	}
-	if seen > 0 || d.super.tail != d.journal.head {
+	if !loaded || seen > 0 || d.super.tail != d.journal.head {
 		d.dirty = true
 		return d.checkpoint()
 	}
@@ -449,8 +465,8 @@ func (d *Disk) loadRows() error {
 	})
 }
 
-// rebuildSpace counts what the map names. It also finds a map that contradicts
-// itself.
+// rebuildSpace counts what the map names, where a checkpoint did not leave it. It also
+// finds a map that contradicts itself.
 //
 // Invariant: a place is counted with exactly as many versions as name it. Were it
 // counted with fewer, it would be freed, and given to another page, under the last of
@@ -484,7 +500,7 @@ func (d *Disk) rebuildSpace() error {
 			return false, errBadMap
 		}
 		lk, i := leafOf(k)
-		if l := d.pages.leaves[lk]; l != nil && l.dirty&(1<<i) != 0 {
+		if l := d.pages.leaves[lk]; l != nil && (l.dirty|l.flushing)&(1<<i) != 0 {
 			return true, nil // memory knows better
 		}
 		v, err := parseVersion(value, e)
@@ -497,7 +513,7 @@ func (d *Disk) rebuildSpace() error {
 		return err
 	}
 	for _, l := range d.pages.clock {
-		for left := l.dirty; left != 0; left &= left - 1 {
+		for left := l.dirty | l.flushing; left != 0; left &= left - 1 {
 			i := bits.TrailingZeros16(left)
 			for v := range l.pages[i] {
 				if err := count(l.key.page(i), &l.pages[i][v]); err != nil {

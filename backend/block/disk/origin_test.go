@@ -373,6 +373,9 @@ func TestPowerCutAmongClones(t *testing.T) {
 func checkCut(t *testing.T, at string, drive *disktest.Drive, before, after *world) {
 	t.Helper()
 	d := openDrive(t, drive)
+	if err := d.CheckSpace(); err != nil || d.SpaceCounted() {
+		t.Fatalf("%s: %v; the space was counted: %v", at, err, d.SpaceCounted())
+	}
 	for _, vol := range []model.VolumeID{1, 2, 3} {
 		was, is := before.volumes[vol], after.volumes[vol]
 		if was == nil || is == nil || was.gen == 0 {

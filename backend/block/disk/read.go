@@ -266,6 +266,10 @@ func (d *Disk) planPart(p *pageRead) {
 	if v.place == noPlace {
 		return
 	}
+	if !d.space.has(v.place) { // it could be given to another page at any moment
+		d.fail(model.Errorf(model.Corrupt, "place %d is free, and page %d of column %d of volume %s is there",
+			v.place, p.key.page, p.key.column, p.key.vol))
+	}
 	d.space.pin(v.place)
 	p.pending = d.overlay.mask(v.place) & v.mask & p.mask()
 	for left := p.pending; left != 0; left &= left - 1 {

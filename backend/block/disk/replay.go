@@ -2,9 +2,14 @@ package disk
 
 import (
 	"cmp"
+	"context"
+	"errors"
 	"fmt"
+	"maps"
 	"math/bits"
 	"slices"
+	"sync"
+	"sync/atomic"
 
 	"drystone.example/drystone/backend/iobuf"
 	"drystone.example/drystone/backend/model"
@@ -18,6 +23,7 @@ import (
 type replay struct {
 	pending map[place]*pendingBlocks
 	payload int64 // of the batch being replayed, in the area
+	doubt   error // the journal contradicts the map
 }
 
 type pendingBlocks struct {
@@ -58,6 +64,57 @@ func (d *Disk) putPending(p place, block int, buf *iobuf.Buffer, index int, r *r
 	b.sum[block] = r.ver.sums[block]
 }
 
+// replayLoaders is how many leaves are read at once for a replay: as long as it lasts,
+// nothing else wants the disk.
+const replayLoaders = 32
+
+// fetchLeaves brings the part of the map that the journal will change into memory, in
+// order and many at once; one after the other, in the journal's order, they would take
+// minutes. It returns what lets them go again.
+func (d *Disk) fetchLeaves(ctx context.Context, from position) (release func(), err error) {
+	wanted := make(map[leafKey]struct{})
+	r := ringReader{area: d.area, j: d.journal, buf: iobuf.Aligned(4 * maxBatch)}
+	_, err = d.journal.walk(&r, func(p position, records []record, _ int64) {
+		for i := range records {
+			if k := records[i].kind; p.lsn >= from.lsn && (k == recVersion || k == recShared || k == recGone) {
+				lk, _ := leafOf(records[i].pageKey)
+				wanted[lk] = struct{}{}
+			}
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	keys := slices.SortedFunc(maps.Keys(wanted), leafKey.compare)
+	leaves, errs := make([]*leaf, len(keys)), make([]error, replayLoaders)
+	var next atomic.Int64
+	var wait sync.WaitGroup
+	for i := range errs {
+		wait.Go(func() {
+			for errs[i] == nil {
+				at := int(next.Add(1)) - 1
+				if at >= len(keys) {
+					return
+				}
+				if errs[i] = ctx.Err(); errs[i] == nil {
+					leaves[at], errs[i] = d.store.load(keys[at])
+				}
+			}
+		})
+	}
+	wait.Wait()
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, l := range leaves {
+		l.pins++
+		d.pages.insert(l)
+	}
+	return func() { d.unpinLeaves(leaves) }, nil
+}
+
 // replayBatch installs the records of one batch.
 func (d *Disk) replayBatch(records []record, payload int64) error {
 	d.mu.Lock()
@@ -72,7 +129,7 @@ func (d *Disk) replayBatch(records []record, payload int64) error {
 		if version || r.kind == recGone {
 			k, _ := leafOf(r.pageKey)
 			if d.pages.get(k) == nil {
-				l, err := d.store.load(k)
+				l, err := d.store.load(k) // the journal read otherwise the first time
 				if err != nil {
 					return err
 				}
@@ -83,7 +140,7 @@ func (d *Disk) replayBatch(records []record, payload int64) error {
 		}
 		d.installRecord(r, nil)
 	}
-	return nil
+	return d.replaying.doubt
 }
 
 // A movement is one block on its way from the journal to its place.

@@ -12,8 +12,13 @@ import (
 // A place is given back in two steps: first nobody may find it any more, which is
 // once the batch that leaves it is durable; and it is used again when nobody
 // reads it or writes into it any more.
+//
+// Used are those that a version names, those that are fresh, and those that are
+// leaving. What a checkpoint keeps is which ones are named: nothing else outlives the
+// process. A place that a version names is never free.
 type space struct {
 	used  []uint64 // one bit a place
+	room  []uint16 // free places of each chunk
 	pages uint32
 	free  int // places not in use
 	next  uint32
@@ -23,13 +28,31 @@ type space struct {
 
 	pins    map[place]int      // how many read it now
 	leaving map[place]struct{} // given back while somebody used it
+	fresh   map[place]struct{} // taken, and named by no version yet
+
+	// dirty are the chunks in which other places are named than when the last
+	// checkpoint began. frozen are those it has to take: as they were then, or nil
+	// if they still are.
+	dirty  map[uint32]struct{}
+	frozen map[uint32][]byte
 }
 
+// A chunk is what one entry of the space table covers: 4 KiB of bits, 2 GiB of pages.
+const (
+	chunkWords  = 512
+	chunkPlaces = 64 * chunkWords
+)
+
 func newSpace(pages uint32) *space {
+	chunks := (pages + chunkPlaces - 1) / chunkPlaces
 	s := &space{
-		used: make([]uint64, (pages+63)/64), pages: pages, free: int(pages),
+		used: make([]uint64, (pages+63)/64), room: make([]uint16, chunks), pages: pages, free: int(pages),
 		keep: int(min(pages/16, 64)),
-		pins: make(map[place]int), leaving: make(map[place]struct{}),
+		pins: make(map[place]int), leaving: make(map[place]struct{}), fresh: make(map[place]struct{}),
+		dirty: make(map[uint32]struct{}),
+	}
+	for c := range s.room {
+		s.room[c] = uint16(min(chunkPlaces, pages-uint32(c)*chunkPlaces))
 	}
 	for p := pages; p%64 != 0; p++ { // the last word's bits beyond the end
 		s.used[p/64] |= 1 << (p % 64)
@@ -40,15 +63,25 @@ func newSpace(pages uint32) *space {
 // available is how many places an op may still have that makes the disk fuller.
 func (s *space) available() int { return s.free - s.reserved - s.keep }
 
+// has reports whether a place is in use.
+func (s *space) has(p place) bool {
+	return uint32(p) < s.pages && s.used[p/64]&(1<<(p%64)) != 0
+}
+
 // set marks a place as used, while the disk is opened. False means that it is
 // used already or is not on this disk.
 func (s *space) set(p place) bool {
-	if uint32(p) >= s.pages || s.used[p/64]&(1<<(p%64)) != 0 {
+	if uint32(p) >= s.pages || s.has(p) {
 		return false
 	}
-	s.used[p/64] |= 1 << (p % 64)
-	s.free--
+	s.use(p)
 	return true
+}
+
+func (s *space) use(p place) {
+	s.used[p/64] |= 1 << (p % 64)
+	s.room[p/chunkPlaces]--
+	s.free--
 }
 
 // take takes one free place; there must be one.
@@ -70,12 +103,12 @@ func (s *space) takeRun(n int) (first place, got int) {
 	}
 	must.That(p < s.pages, "%d places are free and none is found", s.free)
 	first = place(p)
-	for got < n && p < s.pages && s.used[p/64]&(1<<(p%64)) == 0 {
-		s.used[p/64] |= 1 << (p % 64)
+	for got < n && p < s.pages && !s.has(place(p)) {
+		s.use(place(p))
+		s.fresh[place(p)] = struct{}{}
 		p++
 		got++
 	}
-	s.free -= got
 	s.next = p % s.pages
 	return first, got
 }
@@ -83,6 +116,10 @@ func (s *space) takeRun(n int) (first place, got int) {
 // find returns the first free place at or after p, or pages.
 func (s *space) find(p uint32) uint32 {
 	for w := p / 64; int(w) < len(s.used); w++ {
+		if c := w / chunkWords; s.room[c] == 0 {
+			w = (c+1)*chunkWords - 1
+			continue
+		}
 		free := ^s.used[w]
 		if w == p/64 {
 			free &= ^uint64(0) << (p % 64)
@@ -92,6 +129,19 @@ func (s *space) find(p uint32) uint32 {
 		}
 	}
 	return s.pages
+}
+
+// name notes that a version names a place from now on: one that was taken for it, one
+// that it shares, or, while the journal is replayed, any.
+func (s *space) name(p place) {
+	if _, fresh := s.fresh[p]; !fresh && s.has(p) {
+		return
+	}
+	s.change(p)
+	if !s.has(p) {
+		s.use(p)
+	}
+	delete(s.fresh, p)
 }
 
 // pin keeps a place from being used again until unpin.
@@ -109,8 +159,13 @@ func (s *space) unpin(p place) {
 	}
 }
 
-// giveBack frees a place, or lets the last who uses it free it.
+// giveBack frees a place that no version names, or lets the last who uses it free it.
 func (s *space) giveBack(p place) {
+	if _, fresh := s.fresh[p]; fresh {
+		delete(s.fresh, p)
+	} else {
+		s.change(p)
+	}
 	if s.pins[p] > 0 {
 		s.leaving[p] = struct{}{}
 		return
@@ -119,7 +174,8 @@ func (s *space) giveBack(p place) {
 }
 
 func (s *space) clear(p place) {
-	must.That(s.used[p/64]&(1<<(p%64)) != 0, "place %d is freed twice", p)
+	must.That(s.has(p), "place %d is freed twice", p)
 	s.used[p/64] &^= 1 << (p % 64)
+	s.room[p/chunkPlaces]++
 	s.free++
 }

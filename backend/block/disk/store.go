@@ -23,6 +23,8 @@ const (
 	tablePages    = 'p' // volume, column, page, epoch -> version
 	tableRefs     = 'r' // place -> number of versions that share it
 	tableRows     = 'v' // volume -> row state and uncertain versions
+	tableSpace    = 'b' // chunk -> which of its places are named
+	tableCounts   = 'c' // volume, column -> how much there is of it
 	valueVersion  = 1   // first byte of each value
 	pageKeySize   = 1 + 8 + 4 + 4 + 4
 	versionHeader = 24
@@ -202,6 +204,7 @@ var (
 	metaIdentity = []byte{tableMeta, 'i'} // disk and salt: the map belongs to this disk
 	metaPosition = []byte{tableMeta, 'p'} // the batch from which on the journal is not in the map
 	metaCounters = []byte{tableMeta, 'c'} // checksum errors, repaired
+	metaSpace    = []byte{tableMeta, 'b'} // the batch that the space belongs to, and places named
 	metaScrub    = []byte{tableMeta, 's'} // when the data was verified, and how far
 )
 

@@ -314,9 +314,11 @@ func (op *Op) wholeVersion() []byte {
 // is loaded. f is called under the disk's mutex.
 func (d *Disk) withLeaf(k leafKey, f func(*leaf, error)) {
 	if l := d.leaf(k); l != nil {
+		d.pages.hits++
 		f(l, nil)
 		return
 	}
+	d.pages.misses++
 	if load := d.pages.loading[k]; load != nil {
 		load.waiters = append(load.waiters, f)
 		return

@@ -118,7 +118,9 @@ func TestStorageCommands(t *testing.T) {
 	c.is(t, exitUsage, "one of --nbd and --vhost", "volume", "export", "data")
 	has(t, c.ok(t, "volume", "delete", "data"), "volume data is deleted")
 	has(t, c.ok(t, "pool", "show"), "16 GiB", "2 of 2 online")
-	has(t, c.ok(t, "disk", "list"), "CHECKSUM-ERRORS", "n2", "/d/2")
+	has(t, c.ok(t, "disk", "list"), "CHECKSUM-ERRORS", "HEALTH", "failing", "n2", "/d/2")
+	has(t, c.ok(t, "disk", "show", model.DiskID(11).String()), "/d/1", "EXAMPLE HDD-4000", "E4K00017", "failing", "20 MiB of 32 MiB, 99.0% of 100 looks were hits")
+	has(t, c.ok(t, "disk", "show", model.DiskID(12).String()), "/d/2", "unknown")
 	has(t, c.ok(t, "disk", "add", "/d/3", "--size", "1G", "--sparse", "--node", "n2"), "is part of the pool")
 }
 

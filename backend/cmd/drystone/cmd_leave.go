@@ -43,6 +43,8 @@ func printDisk(w io.Writer, d schema.Disk) {
 		"Size", size(d.Size), "Used", size(d.Used), "Columns", strconv.Itoa(d.Columns), "Leaves the pool", leaves,
 		"Checksum errors", strconv.FormatUint(d.ChecksumErrors, 10),
 		"Repaired", strconv.FormatUint(d.Repaired, 10), "Scrubbed", scrubbed(d),
+		"Model", hardware(d).Model, "Serial", hardware(d).Serial, "Health", health(d),
+		"Map in memory", mapCache(d.MapCache),
 	)
 }
 

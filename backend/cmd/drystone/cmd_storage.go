@@ -50,7 +50,7 @@ func newDisk(a *app) *cobra.Command {
 				if err != nil {
 					return err
 				}
-				return list(a, disks, "There are no disks.", "ID NODE STATE SIZE USED CHECKSUM-ERRORS REPAIRED DAMAGED SCRUBBED PATH", diskRow)
+				return list(a, disks, "There are no disks.", "ID NODE STATE SIZE USED CHECKSUM-ERRORS REPAIRED DAMAGED SCRUBBED HEALTH PATH", diskRow)
 			})
 		},
 	}
@@ -175,7 +175,7 @@ func diskRow(d schema.Disk) []string {
 	return []string{
 		d.ID.String(), d.NodeName, string(d.State), size(d.Size), size(d.Used),
 		strconv.FormatUint(d.ChecksumErrors, 10), strconv.FormatUint(d.Repaired, 10),
-		strconv.Itoa(d.Damaged), scrubbed(d), path,
+		strconv.Itoa(d.Damaged), scrubbed(d), health(d), path,
 	}
 }
 

@@ -1088,12 +1088,16 @@ export interface components {
             /** @description how far it is with leaving the pool; absent: it stays */
             drain?: components["schemas"]["DiskDrain"];
             error?: string;
+            /** @description absent for a file, and where the disk's node has not told it */
+            hardware?: components["schemas"]["Hardware"];
             id: string;
             /**
              * Format: date-time
              * @description when all of its data was verified last; absent: never
              */
             last_scrub?: string;
+            /** @description absent when the disk's node has not told it */
+            map_cache?: components["schemas"]["MapCache"];
             node: string;
             node_name: string;
             path: string;
@@ -1192,6 +1196,15 @@ export interface components {
             done_bytes: number;
             /** Format: int64 */
             total_bytes: number;
+        };
+        Hardware: {
+            /**
+             * @description by SMART; unknown also where smartctl is not installed
+             * @enum {string}
+             */
+            health: "good" | "failing" | "unknown";
+            model?: string;
+            serial?: string;
         };
         Health: {
             leader: boolean;
@@ -1305,6 +1318,25 @@ export interface components {
             /** Format: int64 */
             offset_bytes: number;
             snapshot?: boolean;
+        };
+        MapCache: {
+            /**
+             * Format: int64
+             * @description since the disk was opened, of those that looked for a page
+             */
+            hits: number;
+            /**
+             * Format: int64
+             * @description map_memory_bytes in the node's node.json
+             */
+            limit_bytes: number;
+            /** Format: int64 */
+            memory_bytes: number;
+            /**
+             * Format: int64
+             * @description those that had to look on the disk
+             */
+            misses: number;
         };
         Member: {
             disk: string;
