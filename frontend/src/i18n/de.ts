@@ -306,7 +306,6 @@ export const de: Texts = {
   verdict: {
     critical: 'Kritisch',
     degraded: 'Beeinträchtigt',
-    full: 'Der Pool ist neben seiner Reserve zu {{share}} voll.',
     healthy: 'Gesund',
     nodes_one: '{{count}} Knoten ist weg.',
     nodes_other: '{{count}} Knoten sind weg.',

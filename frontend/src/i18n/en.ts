@@ -287,7 +287,6 @@ export const en = {
   verdict: {
     critical: 'Critical',
     degraded: 'Degraded',
-    full: 'The pool is {{share}} full beside its reserve.',
     healthy: 'Healthy',
     nodes_one: '{{count}} node is away.',
     nodes_other: '{{count}} nodes are away.',

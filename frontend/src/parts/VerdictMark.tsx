@@ -1,7 +1,6 @@
 import { IconAlertTriangle, IconCircleCheck, IconUrgent } from '@tabler/icons-react';
 import { useTranslation } from 'react-i18next';
 import type { Cluster } from '../api/types';
-import { useFormat } from '../i18n/format';
 import { Mark } from '../ui/Mark';
 import { verdict } from './verdict';
 import type { Trouble } from './verdict';
@@ -35,7 +34,6 @@ export function VerdictMark({ cluster }: { cluster: Cluster }) {
 /** One trouble as a sentence. */
 export function useTrouble(): (x: Trouble) => string {
   const { t } = useTranslation();
-  const format = useFormat();
   return (x) => {
     switch (x.kind) {
       case 'quorum':
@@ -46,8 +44,8 @@ export function useTrouble(): (x: Trouble) => string {
         return t('verdict.nodes', { count: x.count });
       case 'sync':
         return t('verdict.sync', { count: x.count });
-      case 'full':
-        return t('verdict.full', { share: format.percent(x.share) });
+      case 'alarm': // the leader's sentence, as it is
+        return `${x.alarm.text.charAt(0).toUpperCase()}${x.alarm.text.slice(1)}.`;
     }
   };
 }

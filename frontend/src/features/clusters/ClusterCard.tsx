@@ -15,7 +15,7 @@ import { PoolBar } from '../../parts/PoolBar';
 import { Problem } from '../../parts/Problem';
 import { useRun } from '../../parts/useRun';
 import { useTrouble, VerdictMark } from '../../parts/VerdictMark';
-import { verdict } from '../../parts/verdict';
+import { troubleKey, verdict } from '../../parts/verdict';
 import { RemoveCluster } from './RemoveCluster';
 import classes from './clusters.module.css';
 import { colors } from './colors';
@@ -83,7 +83,7 @@ function Numbers({ cluster }: { cluster: Cluster }) {
     <>
       <ul className={classes.troubles}>
         {troubles.map((x) => (
-          <li key={x.kind}>{sentence(x)}</li>
+          <li key={troubleKey(x)}>{sentence(x)}</li>
         ))}
       </ul>
       <dl className={classes.counts}>

@@ -1,10 +1,10 @@
 import { IconAlertTriangle } from '@tabler/icons-react';
 import { useTranslation } from 'react-i18next';
-import type { Alarm, Cluster, Node } from '../../api/types';
+import type { Cluster, Node } from '../../api/types';
 import { useFormat } from '../../i18n/format';
 import { Spark, StaleNote } from '../../parts/charts';
-import { useTrouble, VerdictMark } from '../../parts/VerdictMark';
-import { verdict } from '../../parts/verdict';
+import { useTrouble } from '../../parts/VerdictMark';
+import { troubleKey, verdict } from '../../parts/verdict';
 import classes from './overview.module.css';
 
 /** The cluster's counts and totals in one row, and what is wrong with it. */
@@ -20,14 +20,13 @@ export function Headline({ cluster, nodes }: { cluster: Cluster; nodes: Node[] }
       {troubles.length > 0 && (
         <ul className={classes.troubles} role="status" data-level={level}>
           {troubles.map((x) => (
-            <li key={x.kind}>
+            <li key={troubleKey(x)}>
               <IconAlertTriangle size={16} aria-hidden="true" />
-              {sentence(x)}
+              <span>{sentence(x)}</span>
             </li>
           ))}
         </ul>
       )}
-      <Alarms alarms={cluster.alarms ?? []} />
       <StaleNote topic="cluster" id={cluster.id} />
       <div className={classes.tiles}>
         <Count
@@ -51,7 +50,7 @@ export function Headline({ cluster, nodes }: { cluster: Cluster; nodes: Node[] }
           name={t('overview.pool')}
           value={pool.size_bytes > 0 ? format.percent(pool.used_bytes / pool.size_bytes) : '–'}
           note={t('overview.ofBytes', { size: format.bytes(pool.size_bytes) })}
-          bad={troubles.some((x) => x.kind === 'full')}
+          bad={troubles.some((x) => x.kind === 'alarm' && x.alarm.object === 'pool')}
         />
         {live.map((kind) => (
           <div key={kind} className={classes.tile}>
@@ -62,24 +61,6 @@ export function Headline({ cluster, nodes }: { cluster: Cluster; nodes: Node[] }
     </>
   );
 }
-
-/** What the cluster itself raises: the leader's sentences, as they are. */
-export function Alarms({ alarms }: { alarms: Alarm[] }) {
-  if (alarms.length === 0) return null;
-  const level = alarms.some((a) => a.severity === 'critical') ? 'critical' : 'degraded';
-  return (
-    <ul className={classes.troubles} role="status" data-level={level}>
-      {alarms.map((a) => (
-        <li key={`${a.code} ${a.object}`}>
-          <IconAlertTriangle size={16} aria-hidden="true" />
-          {a.text}
-        </li>
-      ))}
-    </ul>
-  );
-}
-
-Headline.Mark = VerdictMark;
 
 const live = ['cpu', 'iops', 'throughput', 'latency'] as const;
 

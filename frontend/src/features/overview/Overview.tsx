@@ -6,6 +6,7 @@ import { useTopics } from '../../api/context';
 import { useCluster, useDisks, useNodes, useRights } from '../../api/queries';
 import type { Disk } from '../../api/types';
 import { Await } from '../../parts/Await';
+import { VerdictMark } from '../../parts/VerdictMark';
 import { Page } from '../../ui/Page';
 import { AddNode } from './AddNode';
 import { Headline } from './Headline';
@@ -26,7 +27,7 @@ export function Overview() {
   return (
     <Page
       title={cluster.data?.name ?? t('nav.overview')}
-      mark={cluster.data && <Headline.Mark cluster={cluster.data} />}
+      mark={cluster.data && <VerdictMark cluster={cluster.data} />}
       actions={
         rights.administer && (
           <Button
