@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"drystone.example/drystone/backend/api/schema"
+	"drystone.example/drystone/backend/meta/command"
 	"drystone.example/drystone/backend/meta/state"
 	"drystone.example/drystone/backend/model"
 )
@@ -49,7 +50,9 @@ func (s *Server) createVM(ctx context.Context, in *vmInput) (*out[schema.VM], er
 	if err != nil {
 		return nil, err
 	}
-	spec := VMSpec{Name: in.Body.Name, CPUs: in.Body.CPUs, Memory: in.Body.Memory, Boot: in.Body.Boot}
+	spec := VMSpec{
+		Name: in.Body.Name, CPUs: in.Body.CPUs, Memory: in.Body.Memory, Boot: in.Body.Boot, Priority: in.Body.Priority,
+	}
 	for i, d := range in.Body.Disks {
 		from, err := diskFrom(view, i, d)
 		if err != nil {
@@ -57,7 +60,7 @@ func (s *Server) createVM(ctx context.Context, in *vmInput) (*out[schema.VM], er
 		}
 		spec.Disks = append(spec.Disks, from)
 	}
-	draft := model.VM{Name: spec.Name, CPUs: spec.CPUs, Memory: spec.Memory, Boot: spec.Boot}
+	draft := model.VM{Name: spec.Name, CPUs: spec.CPUs, Memory: spec.Memory, Boot: spec.Boot, Priority: spec.Priority}
 	draft.Disks = make([]model.VMDisk, len(spec.Disks))
 	if err := draft.Validate(); err != nil {
 		return nil, err
@@ -90,6 +93,27 @@ func diskFrom(view *state.View, i int, d schema.DiskFrom) (DiskFrom, error) {
 		return DiskFrom{Volume: v.ID}, err
 	}
 	return DiskFrom{Size: d.Size}, model.ValidateSize(d.Size)
+}
+
+type vmChangeInput struct {
+	Ref  string `path:"ref" minLength:"1" maxLength:"63"`
+	Body schema.VMChange
+}
+
+func (s *Server) changeVM(ctx context.Context, in *vmChangeInput) (*out[schema.VM], error) {
+	id, err := s.vmID(ctx, in.Ref)
+	if err != nil {
+		return nil, err
+	}
+	b := in.Body
+	if b == (schema.VMChange{}) {
+		return nil, model.Errorf(model.Invalid, "nothing to change is given")
+	}
+	o, err := s.Record.Apply(ctx, by(ctx), command.VMUpdate{
+		VM: id, Name: b.Name, CPUs: b.CPUs, Memory: b.Memory, Priority: b.Priority,
+	})
+	vm, _ := o.(model.VM)
+	return s.vmOf(ctx, vm, err)
 }
 
 type vmDeleteInput struct {

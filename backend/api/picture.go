@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -247,7 +248,8 @@ func (p *picture) vmState(vm model.VM) model.VMState {
 func (p *picture) vm(vm model.VM) schema.VM {
 	o := schema.VM{
 		ID: vm.ID, Name: vm.Name, CPUs: vm.CPUs, Memory: vm.Memory, Boot: vm.Boot, Power: vm.Power,
-		Node: vm.Node, NodeName: p.nodeName(vm.Node), Created: vm.Created,
+		Priority: cmp.Or(vm.Priority, model.PriorityNormal),
+		Node:     vm.Node, NodeName: p.nodeName(vm.Node), Created: vm.Created,
 		Disks: make([]schema.VMDisk, len(vm.Disks)),
 		Status: schema.VMStatus{
 			State: p.vmState(vm), Node: vm.Status.Node, Reason: vm.Status.Reason, Since: vm.Status.Since,

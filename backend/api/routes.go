@@ -139,6 +139,7 @@ func machineRoutes() []route {
 		{"GET", "/vms", auth.View, auth.VM, perSession, nothing, quick, "list-vms", "Machines", reply((*Server).listVMs)},
 		{"POST", "/vms", auth.Create, auth.VM, perSession, small, long, "create-vm", "Make a machine", reply((*Server).createVM)},
 		{"GET", "/vms/{ref}", auth.View, auth.VM, perSession, nothing, quick, "get-vm", "A machine", reply((*Server).getVM)},
+		{"PATCH", "/vms/{ref}", auth.Change, auth.VM, perSession, small, quick, "change-vm", "Change a machine", reply((*Server).changeVM)},
 		{"DELETE", "/vms/{ref}", auth.Delete, auth.VM, perSession, nothing, quick, "delete-vm", "Forget a machine", reply((*Server).deleteVM)},
 		{"POST", "/vms/{ref}/start", auth.Power, auth.VM, perSession, small, quick, "start-vm", "Start a machine", reply((*Server).startVM)},
 		{"POST", "/vms/{ref}/stop", auth.Power, auth.VM, perSession, small, quick, "stop-vm", "Stop a machine at once", reply((*Server).stopVM)},

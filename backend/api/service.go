@@ -137,6 +137,8 @@ type VMSpec struct {
 	Memory model.Bytes
 	Disks  []DiskFrom
 	Boot   *model.Boot
+
+	Priority model.Priority
 }
 
 // A DiskFrom says where one disk comes from; exactly one field is set.

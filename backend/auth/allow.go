@@ -91,6 +91,7 @@ var least = map[deed]model.Role{
 	{Create, Image}:  model.Admin,
 	{Create, File}:   model.Admin,
 	{Create, VM}:     model.Admin,
+	{Change, VM}:     model.Admin,
 	{Delete, VM}:     model.Admin,
 	{Delete, Task}:   model.Admin,
 

@@ -175,6 +175,11 @@ func (c *Client) CreateVM(ctx context.Context, spec schema.VMSpec) (schema.VM, e
 	return post[schema.VM](ctx, c, "/vms", spec)
 }
 
+// ChangeVM replaces what is given of a machine.
+func (c *Client) ChangeVM(ctx context.Context, ref string, change schema.VMChange) (out schema.VM, err error) {
+	return out, c.call(ctx, http.MethodPatch, at("vms", ref), change, &out)
+}
+
 // DeleteVM forgets a machine, and its volumes unless told to keep them.
 func (c *Client) DeleteVM(ctx context.Context, ref string, keepDisks bool) error {
 	return c.remove(ctx, at("vms", ref)+"?keep_disks="+strconv.FormatBool(keepDisks))

@@ -46,12 +46,11 @@ type Control struct {
 	cfg   Config
 	began time.Time
 
-	unplaced map[model.VMID]bool // of the machines' loop: those that nobody has room for
-
 	mover mover
 
-	mu   sync.Mutex // guards away
-	away map[model.NodeID]time.Time
+	mu       sync.Mutex // guards what follows
+	away     map[model.NodeID]time.Time
+	unplaced []model.Alarm // machines that nobody has room for
 }
 
 // New makes a Control.
@@ -74,6 +73,7 @@ func (c *Control) Run(ctx context.Context) error {
 		group.Go(func() error { return c.loop(lead, pruneEvery, state.Cluster, c.prune) })
 		err = group.Wait()
 		c.mover.rest()
+		c.unplace(nil, time.Time{})
 		if err != nil {
 			return stopped(ctx, err)
 		}

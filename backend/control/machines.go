@@ -1,8 +1,10 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -26,11 +28,10 @@ const coldStart = time.Minute
 func (c *Control) machines(ctx context.Context, view *state.View) error {
 	var errs []error
 	var hosts []placement.Host
-	without := map[model.VMID]bool{}
-	for _, vm := range view.VMs() {
-		if !c.orphan(view, vm) {
-			continue
-		}
+	var without []model.VM
+	orphans := slices.DeleteFunc(slices.Clone(view.VMs()), func(vm model.VM) bool { return !c.orphan(view, vm) })
+	slices.SortFunc(orphans, turn)
+	for _, vm := range orphans {
 		to := model.NodeID(0)
 		if vm.Power == model.PowerOn {
 			if hosts == nil {
@@ -38,7 +39,7 @@ func (c *Control) machines(ctx context.Context, view *state.View) error {
 			}
 			var found bool
 			if to, found = placement.VM(vm.Memory, hosts); !found {
-				without[vm.ID] = true
+				without = append(without, vm)
 				continue
 			}
 		}
@@ -52,7 +53,7 @@ func (c *Control) machines(ctx context.Context, view *state.View) error {
 			c.cfg.Log.Warn("machine is started again elsewhere", "vm", vm.ID, "from", vm.Node, "to", to)
 		}
 	}
-	c.tell(without)
+	c.unplace(without, time.Now())
 	return errors.Join(errs...)
 }
 
@@ -77,6 +78,11 @@ func (c *Control) hosts(ctx context.Context) []placement.Host {
 	return slices.DeleteFunc(c.cfg.Hosts(ctx), func(h placement.Host) bool { return c.expired(h.Node) })
 }
 
+// turn orders machines by whose turn it is: by their priority, then the older one.
+func turn(a, b model.VM) int {
+	return cmp.Or(cmp.Compare(b.Priority.Rank(), a.Priority.Rank()), a.Created.Compare(b.Created), cmp.Compare(a.ID, b.ID))
+}
+
 // take notes what a machine needs of a host.
 func take(hosts []placement.Host, node model.NodeID, memory model.Bytes) {
 	for i := range hosts {
@@ -87,12 +93,17 @@ func take(hosts []placement.Host, node model.NodeID, memory model.Bytes) {
 	}
 }
 
-// tell logs the machines that no node has room for, each once.
-func (c *Control) tell(without map[model.VMID]bool) {
-	for id := range without {
-		if !c.unplaced[id] {
-			c.cfg.Log.Error("no node has room for a machine of a lost node", "vm", id)
-		}
+// unplace raises an alarm for each machine of a lost node that no other has room for.
+func (c *Control) unplace(without []model.VM, now time.Time) {
+	var out []model.Alarm
+	for _, vm := range without {
+		out = append(out, model.Alarm{
+			Code: "vm_unplaced", Severity: model.Critical, Object: "vm " + vm.ID.String(),
+			Text: fmt.Sprintf("no node has room for machine %s (%d MiB), whose node is lost; stop others or add a node",
+				vm.Name, vm.Memory>>20),
+		})
 	}
-	c.unplaced = without
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.unplaced = since(out, c.unplaced, now)
 }

@@ -47,9 +47,14 @@ type mover struct {
 // Leading is how far moving is, and what there is to worry about; nothing while this
 // node does not lead.
 func (c *Control) Leading() model.Leading {
+	c.mu.Lock()
+	unplaced := c.unplaced
+	c.mu.Unlock()
 	c.mover.mu.Lock()
 	defer c.mover.mu.Unlock()
-	return c.mover.now
+	out := c.mover.now
+	out.Alarms = slices.Concat(unplaced, out.Alarms)
+	return out
 }
 
 // rest forgets everything: this node does not lead any more.

@@ -24,18 +24,41 @@ const (
 	VMUnknown  VMState = "unknown" // its node is away
 )
 
+// A Priority says whose turn it is where there is not room for all machines.
+type Priority string
+
+// The priorities, complete, and from the last to the first.
+const (
+	PriorityLow    Priority = "low"
+	PriorityNormal Priority = "normal"
+	PriorityHigh   Priority = "high"
+)
+
+// Rank orders priorities: the higher comes first.
+func (p Priority) Rank() int {
+	switch p {
+	case PriorityLow:
+		return -1
+	case PriorityNormal:
+	case PriorityHigh:
+		return 1
+	}
+	return 0
+}
+
 // A VM is the record of one virtual machine.
 type VM struct {
-	ID      VMID       `json:"id"`
-	Name    string     `json:"name"`
-	CPUs    int        `json:"cpus"`
-	Memory  Bytes      `json:"memory_bytes"`
-	Disks   []VMDisk   `json:"disks"`
-	Boot    *Boot      `json:"boot,omitempty"`
-	Power   PowerState `json:"power"`
-	Node    NodeID     `json:"node,omitzero"` // where it runs or shall run; zero: nowhere yet
-	Status  VMStatus   `json:"status"`
-	Created time.Time  `json:"created"`
+	ID       VMID       `json:"id"`
+	Name     string     `json:"name"`
+	CPUs     int        `json:"cpus"`
+	Memory   Bytes      `json:"memory_bytes"`
+	Priority Priority   `json:"priority,omitzero"` // empty: normal
+	Disks    []VMDisk   `json:"disks"`
+	Boot     *Boot      `json:"boot,omitempty"`
+	Power    PowerState `json:"power"`
+	Node     NodeID     `json:"node,omitzero"` // where it runs or shall run; zero: nowhere yet
+	Status   VMStatus   `json:"status"`
+	Created  time.Time  `json:"created"`
 }
 
 // A VMDisk attaches a volume to a machine, in order: vda, vdb, ...
@@ -84,6 +107,8 @@ func (v VM) Validate() error {
 		return Errorf(Invalid, "a vm has %d to %d bytes of memory, not %d", MinMemory, MaxMemory, v.Memory)
 	case v.Memory%(1<<20) != 0:
 		return Errorf(Invalid, "memory of %d bytes is not a multiple of 1 MiB", v.Memory)
+	case v.Priority != "" && v.Priority != PriorityLow && v.Priority != PriorityNormal && v.Priority != PriorityHigh:
+		return Errorf(Invalid, "a vm's priority is low, normal or high, not %q", v.Priority)
 	case len(v.Disks) == 0 && v.Boot == nil:
 		return Errorf(Invalid, "a vm needs a disk or a kernel to start from")
 	case v.Boot != nil && len(v.Boot.Append) > 2000:

@@ -12,6 +12,7 @@ type VM struct {
 	Name     string           `json:"name"`
 	CPUs     int              `json:"cpus"`
 	Memory   model.Bytes      `json:"memory_bytes"`
+	Priority model.Priority   `json:"priority" enum:"low,normal,high"`
 	Disks    []VMDisk         `json:"disks"`
 	Boot     *model.Boot      `json:"boot,omitempty"`
 	Power    model.PowerState `json:"power" enum:"on,off"`
@@ -45,6 +46,16 @@ type VMSpec struct {
 	Memory model.Bytes `json:"memory_bytes"`
 	Disks  []DiskFrom  `json:"disks" maxItems:"16"`
 	Boot   *model.Boot `json:"boot,omitempty"`
+
+	Priority model.Priority `json:"priority,omitempty" enum:"low,normal,high" doc:"whose turn it is when a node is lost and the others have not room for all; normal where none is given"`
+}
+
+// A VMChange replaces what is given of a machine. All but the priority needs it to be off.
+type VMChange struct {
+	Name     *string         `json:"name,omitempty" maxLength:"63"`
+	CPUs     *int            `json:"cpus,omitempty"`
+	Memory   *model.Bytes    `json:"memory_bytes,omitempty"`
+	Priority *model.Priority `json:"priority,omitempty" enum:"low,normal,high"`
 }
 
 // A DiskFrom says where one disk of a new machine comes from; exactly one of its

@@ -86,7 +86,7 @@ func (a *app) importImage(ctx context.Context, c *client.Client, file *os.File, 
 
 func newVM(a *app) *cobra.Command {
 	return group("vm", "Virtual machines",
-		newVMCreate(a), newVMList(a), newVMShow(a), newVMStart(a),
+		newVMCreate(a), newVMEdit(a), newVMList(a), newVMShow(a), newVMStart(a),
 		newVMPower(a, schema.PowerStop, "Stop a machine at once, as if unplugged"),
 		newVMPower(a, schema.PowerShutdown, "Ask a machine's guest to shut down"),
 		newVMPower(a, schema.PowerReset, "Reset a machine"),
@@ -102,6 +102,8 @@ type vmFlags struct {
 	kernel  string
 	initrd  string
 	append  string
+
+	priority string
 }
 
 func newVMCreate(a *app) *cobra.Command {
@@ -129,6 +131,7 @@ func newVMCreate(a *app) *cobra.Command {
 	}
 	c.Flags().IntVar(&f.cpus, "cpus", 1, "processors")
 	c.Flags().StringVar(&f.memory, "memory", "512M", "memory")
+	c.Flags().StringVar(&f.priority, "priority", string(model.PriorityNormal), priorityHelp)
 	c.Flags().StringArrayVar(&f.disks, "disk", nil, "a new disk: a size, or the name of an image to copy (may be repeated)")
 	c.Flags().StringArrayVar(&f.volumes, "volume", nil, "a volume that exists (may be repeated)")
 	c.Flags().StringVar(&f.kernel, "kernel", "", "file with a kernel to start from")
@@ -137,8 +140,53 @@ func newVMCreate(a *app) *cobra.Command {
 	return c
 }
 
+const priorityHelp = "low, normal or high: whose turn it is when a node is lost and the others have not room for all"
+
+func newVMEdit(a *app) *cobra.Command {
+	var name, memory, priority string
+	var cpus int
+	c := &cobra.Command{
+		Use: "edit VM", Short: "Change a machine; all but its priority needs it to be off", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			var change schema.VMChange
+			given := cmd.Flags().Changed
+			if given("name") {
+				change.Name = &name
+			}
+			if given("cpus") {
+				change.CPUs = &cpus
+			}
+			if given("priority") {
+				change.Priority = (*model.Priority)(&priority)
+			}
+			if given("memory") {
+				b, err := parseSize(memory)
+				if err != nil {
+					return err
+				}
+				change.Memory = &b
+			}
+			if change == (schema.VMChange{}) {
+				return usagef("nothing to change is given")
+			}
+			return a.with(cmd, func(c *client.Client) error {
+				vm, err := c.ChangeVM(cmd.Context(), args[0], change)
+				if err != nil {
+					return err
+				}
+				return show(a, vm, printVM)
+			})
+		},
+	}
+	c.Flags().StringVar(&name, "name", "", "its name")
+	c.Flags().IntVar(&cpus, "cpus", 0, "processors")
+	c.Flags().StringVar(&memory, "memory", "", "memory")
+	c.Flags().StringVar(&priority, "priority", "", priorityHelp)
+	return c
+}
+
 func (f vmFlags) spec(name string) (s schema.VMSpec, err error) {
-	s = schema.VMSpec{Name: name, CPUs: f.cpus, Disks: []schema.DiskFrom{}}
+	s = schema.VMSpec{Name: name, CPUs: f.cpus, Priority: model.Priority(f.priority), Disks: []schema.DiskFrom{}}
 	if s.Memory, err = parseSize(f.memory); err != nil {
 		return s, err
 	}
@@ -235,7 +283,8 @@ func printVM(w io.Writer, v schema.VM) {
 	fields(w,
 		"Name", v.Name, "ID", v.ID.String(), "Shall be", string(v.Power), "Is", string(v.Status.State),
 		"Because", v.Status.Reason, "Since", ago(v.Status.Since), "Node", v.NodeName,
-		"Processors", strconv.Itoa(v.CPUs), "Memory", size(v.Memory), "Kernel", boot,
+		"Processors", strconv.Itoa(v.CPUs), "Memory", size(v.Memory),
+		"Priority", string(v.Priority), "Kernel", boot,
 	)
 	if len(v.Disks) == 0 {
 		return

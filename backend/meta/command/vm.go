@@ -11,10 +11,12 @@ type VMCreate struct {
 	Memory model.Bytes    `json:"memory"`
 	Disks  []model.VMDisk `json:"disks"`
 	Boot   *model.Boot    `json:"boot,omitempty"`
+
+	Priority model.Priority `json:"priority,omitempty"`
 }
 
-// VMUpdate replaces what is not nil of a machine that is off. Returns the
-// model.VM.
+// VMUpdate replaces what is not nil of a machine, which has to be off for all but the
+// priority. Returns the model.VM.
 type VMUpdate struct {
 	VM     model.VMID      `json:"vm"`
 	Name   *string         `json:"name,omitempty"`
@@ -22,6 +24,8 @@ type VMUpdate struct {
 	Memory *model.Bytes    `json:"memory,omitempty"`
 	Disks  *[]model.VMDisk `json:"disks,omitempty"`
 	Boot   *model.Boot     `json:"boot,omitempty"`
+
+	Priority *model.Priority `json:"priority,omitempty"`
 }
 
 // VMPower says what a machine shall be. With a node, a machine that is stopped

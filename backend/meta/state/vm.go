@@ -14,7 +14,7 @@ func vmObject(v model.VM) string { return "vm " + v.ID.String() + " " + v.Name }
 
 func (x *tx) vmCreate(c command.VMCreate) (any, error) {
 	vm := model.VM{
-		ID: c.ID, Name: c.Name, CPUs: c.CPUs, Memory: c.Memory, Disks: c.Disks, Boot: c.Boot,
+		ID: c.ID, Name: c.Name, CPUs: c.CPUs, Memory: c.Memory, Priority: c.Priority, Disks: c.Disks, Boot: c.Boot,
 		Power: model.PowerOff, Status: model.VMStatus{State: model.VMStopped, Since: x.at}, Created: x.at,
 	}
 	x.object = vmObject(vm)
@@ -66,7 +66,10 @@ func (x *tx) vmUpdate(c command.VMUpdate) (any, error) {
 		return nil, err
 	}
 	x.object = vmObject(vm)
-	if !isOff(vm) {
+	if c.Priority != nil {
+		vm.Priority, c.Priority = *c.Priority, nil
+	}
+	if rest := (command.VMUpdate{VM: c.VM}); c != rest && !isOff(vm) {
 		return nil, model.Errorf(model.Conflict, "the vm %q is not off", vm.Name)
 	}
 	if c.Name != nil {

@@ -65,7 +65,16 @@ func TestVMUpdate(t *testing.T) {
 		t.Errorf("its old name still finds something: %v", err)
 	}
 	r.ok(command.VMPower{VM: 1, Power: model.PowerOn})
-	refuse(t, r, []refusal{{"it is on", command.VMUpdate{VM: 1, CPUs: &cpus}, model.Conflict}})
+	high, odd := model.PriorityHigh, model.Priority("odd")
+	refuse(t, r, []refusal{
+		{"it is on", command.VMUpdate{VM: 1, CPUs: &cpus}, model.Conflict},
+		{"it is on, beside the priority", command.VMUpdate{VM: 1, CPUs: &cpus, Priority: &high}, model.Conflict},
+		{"no such priority", command.VMUpdate{VM: 1, Priority: &odd}, model.Invalid},
+	})
+	r.ok(command.VMUpdate{VM: 1, Priority: &high})
+	if vm := r.vm(1); vm.Priority != high || vm.CPUs != 4 {
+		t.Errorf("the vm is %+v", vm)
+	}
 }
 
 // A machine's life: what it shall be, where, and what its node says.

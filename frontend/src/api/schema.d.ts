@@ -678,7 +678,11 @@ export interface paths {
         delete: operations["delete-vm"];
         options?: never;
         head?: never;
-        patch?: never;
+        /**
+         * Change a machine
+         * @description Needs to be allowed to change a vm.
+         */
+        patch: operations["change-vm"];
         trace?: never;
     };
     "/vms/{ref}/console": {
@@ -1597,7 +1601,18 @@ export interface components {
             node_name: string;
             /** @enum {string} */
             power: "on" | "off";
+            /** @enum {string} */
+            priority: "low" | "normal" | "high";
             status: components["schemas"]["VMStatus"];
+        };
+        VMChange: {
+            /** Format: int64 */
+            cpus?: number;
+            /** Format: int64 */
+            memory_bytes?: number;
+            name?: string;
+            /** @enum {string} */
+            priority?: "low" | "normal" | "high";
         };
         VMDisk: {
             name: string;
@@ -1617,6 +1632,11 @@ export interface components {
             /** Format: int64 */
             memory_bytes: number;
             name: string;
+            /**
+             * @description whose turn it is when a node is lost and the others have not room for all; normal where none is given
+             * @enum {string}
+             */
+            priority?: "low" | "normal" | "high";
         };
         VMStatus: {
             node: string;
@@ -2990,6 +3010,41 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content?: never;
+            };
+            /** @description The request was refused or failed. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "change-vm": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                ref: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["VMChange"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["VM"];
+                };
             };
             /** @description The request was refused or failed. */
             default: {

@@ -26,12 +26,14 @@ export type PoolSize = Schemas['PoolSize'];
 export type Task = Schemas['Task'];
 export type User = Schemas['User'];
 export type VM = Schemas['VM'];
+export type VMChange = Omit<Schemas['VMChange'], '$schema'>;
 export type VMSpec = Schemas['VMSpec'];
 export type Volume = Schemas['Volume'];
 
 export type DiskState = Disk['state'];
 export type MemberState = Member['state'];
 export type TaskState = Task['state'];
+export type Priority = VM['priority'];
 export type VMState = VM['status']['state'];
 export type VolumeState = Volume['state'];
 

@@ -377,6 +377,13 @@ export const de: Texts = {
       start: '{{name}} startet',
       stop: '{{name}} wird angehalten',
     },
+    edit: {
+      action: 'Ändern',
+      confirm: 'Ändern',
+      done: '{{name}} wurde geändert',
+      on: 'Um mehr als die Priorität zu ändern, muss sie aus sein.',
+      title: '{{name}} ändern',
+    },
     empty: {
       text: 'Drei Schritte genügen: Name und Größe, Platte, wovon sie startet.',
       title: 'Noch keine Maschinen',
@@ -392,6 +399,13 @@ export const de: Texts = {
     noEvents: 'Nichts in letzter Zeit.',
     node: 'Knoten',
     nothing: 'Keine Maschine passt zu „{{filter}}“.',
+    priority: {
+      high: 'Hoch',
+      low: 'Niedrig',
+      normal: 'Normal',
+      text: 'Wer an der Reihe ist, wenn ein Knoten ausfällt und die anderen nicht für alle Platz haben.',
+      title: 'Priorität',
+    },
     reads: 'Lese-IOPS',
     search: 'Name, Knoten, Zustand',
     select: '{{name}} auswählen',

@@ -358,6 +358,13 @@ export const en = {
       start: '{{name}} is starting',
       stop: '{{name}} is being stopped',
     },
+    edit: {
+      action: 'Change',
+      confirm: 'Change',
+      done: '{{name}} was changed',
+      on: 'Turn it off to change more than its priority.',
+      title: 'Change {{name}}',
+    },
     empty: {
       text: 'Three steps make one: name and size, disk, what it starts from.',
       title: 'No machines yet',
@@ -373,6 +380,13 @@ export const en = {
     noEvents: 'Nothing lately.',
     node: 'Node',
     nothing: 'No machine matches “{{filter}}”.',
+    priority: {
+      high: 'High',
+      low: 'Low',
+      normal: 'Normal',
+      text: 'Whose turn it is when a node is lost and the others have no room for all.',
+      title: 'Priority',
+    },
     reads: 'Read IOPS',
     search: 'Search name, node, state',
     select: 'Select {{name}}',

@@ -13,6 +13,7 @@ interface Props {
   max?: number;
   step?: number;
   error?: ReactNode;
+  disabled?: boolean;
 }
 
 /** A size in GiB; what goes in and out is bytes. */

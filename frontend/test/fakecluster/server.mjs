@@ -59,6 +59,11 @@ const routes = [
   ['POST', /^\/vms$/, async ({ s, req, user }) => s.createVM(user, await json(req))],
   ['GET', /^\/vms\/([^/]+)$/, ({ s, m }) => s.vm(s.findVM(m[1]))],
   [
+    'PATCH',
+    /^\/vms\/([^/]+)$/,
+    async ({ s, m, req, user }) => s.changeVM(user, m[1], await json(req)),
+  ],
+  [
     'DELETE',
     /^\/vms\/([^/]+)$/,
     ({ s, m, url, user }) => s.deleteVM(user, m[1], url.searchParams.get('keep_disks') === 'true'),

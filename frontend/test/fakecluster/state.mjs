@@ -132,6 +132,7 @@ export class State {
       name,
       cpus,
       memory_bytes: memory,
+      priority: 'normal',
       disks: volumes.map((x) => x.id),
       ...(boot ? { boot } : {}),
       power: 'off',
@@ -244,6 +245,14 @@ export class State {
     const vm = this.#makeVM(spec.name, spec.cpus, spec.memory_bytes, disks, spec.boot);
     this.#record(user, 'vm.create', spec.name);
     this.changed('vms', 'volumes', 'audit');
+    return this.vm(vm);
+  }
+
+  changeVM(user, ref, change) {
+    const vm = this.findVM(ref);
+    Object.assign(vm, change);
+    this.#record(user, 'vm.update', vm.name);
+    this.changed('vms', 'audit');
     return this.vm(vm);
   }
 

@@ -1,6 +1,7 @@
 import { ActionIcon, Menu } from '@mantine/core';
 import {
   IconDots,
+  IconPencil,
   IconPlayerPlay,
   IconPlayerStop,
   IconPower,
@@ -15,6 +16,7 @@ import type { PowerAction, VM } from '../../api/types';
 import { useRun } from '../../parts/useRun';
 import { abrupt, possible, power } from './actions';
 import { DeleteDialog, PowerDialog } from './dialogs';
+import { EditDialog } from './EditVM';
 
 const icons = {
   start: IconPlayerPlay,
@@ -37,7 +39,7 @@ export function VMMenu({ vm, onOpen, onDeleted, without = [] }: Props) {
   const connection = useConnection();
   const rights = useRights();
   const { busy, run } = useRun();
-  const [asked, setAsked] = useState<PowerAction | 'delete' | undefined>();
+  const [asked, setAsked] = useState<PowerAction | 'edit' | 'delete' | undefined>();
   if (!rights.operate) return null;
   const choose = (action: PowerAction) => {
     if (abrupt(action)) setAsked(action);
@@ -73,6 +75,11 @@ export function VMMenu({ vm, onOpen, onDeleted, without = [] }: Props) {
               );
             })}
           {rights.administer && (
+            <Menu.Item leftSection={<IconPencil size={16} />} onClick={() => setAsked('edit')}>
+              {t('vm.edit.action')}
+            </Menu.Item>
+          )}
+          {rights.administer && (
             <Menu.Item
               color="red"
               leftSection={<IconTrash size={16} />}
@@ -86,7 +93,8 @@ export function VMMenu({ vm, onOpen, onDeleted, without = [] }: Props) {
       {asked === 'delete' && (
         <DeleteDialog vms={[vm]} onClose={close} {...(onDeleted ? { onDone: onDeleted } : {})} />
       )}
-      {asked !== undefined && asked !== 'delete' && (
+      {asked === 'edit' && <EditDialog vm={vm} onClose={close} />}
+      {asked !== undefined && asked !== 'edit' && asked !== 'delete' && (
         <PowerDialog vms={[vm]} action={asked} onClose={close} />
       )}
     </>

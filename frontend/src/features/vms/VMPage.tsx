@@ -143,6 +143,7 @@ function About({ vm }: { vm: VM }) {
           [t('vm.node'), vm.node_name || '–'],
           [t('vm.cpus'), format.count(vm.cpus)],
           [t('metric.memory'), format.bytes(vm.memory_bytes)],
+          [t('vm.priority.title'), t(`vm.priority.${vm.priority}`)],
           [t('vm.boot'), vm.boot ? vm.boot.kernel.name : t('vm.bootDisk')],
           ...(vm.boot?.append
             ? [[t('vm.append'), <code key="a">{vm.boot.append}</code>] as const]

@@ -1,5 +1,5 @@
 import type { Connection } from '../../api/connection';
-import type { PowerAction, VM, VMState } from '../../api/types';
+import type { PowerAction, VM, VMChange, VMState } from '../../api/types';
 
 /** What can be done to a machine in a state. */
 export function possible(state: VMState): readonly PowerAction[] {
@@ -30,6 +30,10 @@ export function abrupt(action: PowerAction): boolean {
 
 export function power(c: Connection, vm: Pick<VM, 'id'>, action: PowerAction): Promise<VM> {
   return c.call(`/vms/${vm.id}/${action}`, { method: 'POST', body: {} });
+}
+
+export function change(c: Connection, vm: Pick<VM, 'id'>, part: VMChange): Promise<VM> {
+  return c.call(`/vms/${vm.id}`, { method: 'PATCH', body: part });
 }
 
 export function remove(c: Connection, vm: Pick<VM, 'id'>, keepDisks: boolean): Promise<void> {
