@@ -133,6 +133,41 @@ func TestCopyOverWhatIsToBeInherited(t *testing.T) {
 	})
 }
 
+// A Remove of what a clone has still to inherit needs no place, also on a full disk: the
+// clone keeps the one there is.
+func TestRemoveOfWhatIsToBeInherited(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		v := newDrive(t, 96<<20)
+		b := &bench{newWorld(), openDrive(t, v)}
+		must(t, b.promise(1, 0, 0))
+		pages := fillDisk(t, b, 1)
+		v.SetDelay(5 * time.Millisecond)
+		must(t, b.promise(2, 1, 0))
+		must(t, b.send(1, &disk.Op{Kind: disk.Remove, Page: uint32(pages - 1)}))
+		if b.d.Inherits() == 0 {
+			t.Fatal("everything was inherited before; the test shows nothing")
+		}
+		time.Sleep(time.Minute)
+		must(t, b.equals(b.d, 1, 1, uint32(pages), 2), b.equals(b.d, 2, 1, uint32(pages), 2))
+		closed(t, b.d)
+	})
+}
+
+// fillDisk writes whole pages to a volume until no place is left, and says how many.
+func fillDisk(t *testing.T, b *bench, vol model.VolumeID) (pages int) {
+	t.Helper()
+	for n := 8; n > 0; {
+		err := b.send(vol, writeOp(0, 0, 0, pages*16, n*16, uint64(pages)))
+		if model.CodeOf(err) == model.NoSpace {
+			n /= 2
+			continue
+		}
+		must(t, err)
+		pages += n
+	}
+	return pages
+}
+
 // What nobody asks for is inherited in the background, also by a disk that was closed
 // half way; it takes no place of the raw area, and the disk is still after it.
 func TestInheritInTheBackground(t *testing.T) {
