@@ -65,7 +65,12 @@ func (a *Agent) addDevice(ctx context.Context, by model.Actor, n NewDisk) (model
 		return model.Disk{}, err
 	}
 	// What the pool names is never wiped, be it in service or not: it may be a last copy.
-	if rec, err := a.cfg.Meta.Local().Disk(dev.Disk.Disk); err == nil && dev.Disk.Cluster == a.cfg.Cluster {
+	// This node may not have heard of it, so the others are asked.
+	view, err := a.cfg.Meta.View(ctx)
+	if err != nil {
+		return model.Disk{}, err
+	}
+	if rec, err := view.Disk(dev.Disk.Disk); err == nil && dev.Disk.Cluster == a.cfg.Cluster {
 		return model.Disk{}, model.Errorf(model.Conflict, "%s holds disk %s, which is in the pool already", dev.Path, rec.ID)
 	}
 	d, err := device.Create(ctx, dev, device.Options{
