@@ -79,8 +79,8 @@ func (a *Agent) addDevice(ctx context.Context, by model.Actor, n NewDisk) (model
 	if err != nil {
 		return model.Disk{}, fmt.Errorf("make disk: %w", err)
 	}
-	rec, err := a.adopt(ctx, by, d, dev.Path, true)
-	if err != nil {
+	rec, kept, err := a.adopt(ctx, by, d, dev.Path, true)
+	if !kept {
 		err = errors.Join(err, device.Erase(context.WithoutCancel(ctx), dev))
 	}
 	return rec, err

@@ -5,7 +5,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -13,6 +15,7 @@ import (
 	"drystone.example/drystone/backend/block/device"
 	"drystone.example/drystone/backend/block/disk"
 	"drystone.example/drystone/backend/meta/command"
+	"drystone.example/drystone/backend/meta/state"
 	"drystone.example/drystone/backend/model"
 )
 
@@ -51,6 +54,64 @@ func TestDeviceOfThePoolIsNotWiped(t *testing.T) {
 	if now, err := device.Look(path); err != nil || now.Disk != before {
 		t.Errorf("the device holds %v, %v, want %v", now.Disk, err, before)
 	}
+}
+
+// A disk that is added while the answer of the others is lost is in the pool and is
+// there: what the record names is kept.
+func TestDiskIsThereThoughTheAnswerIsLost(t *testing.T) {
+	w := newWorld(t, 1)
+	t.Cleanup(func() {
+		for _, n := range w.nodes {
+			n.crash(0)
+		}
+	})
+	adds := w.nodes[w.disks]
+	for w.leader() == adds.now().rec { // another leads
+		w.links(adds, func(o *node) { w.net.Partition(o.name, adds.name) })
+		w.leader()
+		w.links(adds, func(o *node) { w.net.Join(o.name, adds.name) })
+	}
+	path := filepath.Join(t.TempDir(), "disk")
+	named := func(view *state.View) bool {
+		return slices.ContainsFunc(view.Disks(), func(d model.Disk) bool { return d.Path == path })
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	adds.saves = sync.OnceFunc(func() { // the last thing before the record is asked
+		_, err := adds.now().rec.View(ctx) // there is a connection to the leader
+		w.check(err)
+		w.links(adds, func(o *node) { w.net.Cut(o.name, adds.name) })
+		w.work.Go(func() {
+			for ctx.Err() == nil && !named(w.nodes[0].now().rec.Local()) {
+				time.Sleep(10 * time.Millisecond)
+			}
+			cancel() // nobody waits for the answer any more
+		})
+	})
+	_, err := adds.now().agent.AddDisk(ctx, model.System, agent.NewDisk{Path: path, Size: 64 << 20})
+	w.work.Wait()
+	if model.CodeOf(err) != model.Unavailable {
+		t.Errorf("without an answer: %v", err)
+	}
+	w.links(adds, func(o *node) { w.net.Join(o.name, adds.name) })
+	view, err := w.leader().View(t.Context())
+	w.check(err)
+	for _, rec := range view.Disks() {
+		if rec.Path != path {
+			continue
+		}
+		if id, err := disk.Identify(path); err != nil || id.Disk != rec.ID {
+			t.Errorf("the record names disk %s, and there is %s, %v", rec.ID, id.Disk, err)
+		}
+		for _, d := range adds.now().agent.Usage(t.Context())[adds.id].Disks {
+			if d.Disk == rec.ID {
+				return
+			}
+		}
+		t.Errorf("disk %s is in the record and not open", rec.ID)
+		return
+	}
+	t.Error("the disk was not added; the test shows nothing")
 }
 
 // loopDevice makes a block device that goes when the test ends.
