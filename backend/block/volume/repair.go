@@ -34,7 +34,9 @@ func (v *Volume) repair(x layout.Extent, bad *row) {
 			defer cancel()
 			n, err := v.repairPage(ctx, k, bad)
 			if err != nil && v.ctx.Err() == nil {
-				v.log.Warn("damaged page not repaired", "volume", v.id, "column", k.column, "page", k.page, "disk", bad.id, "err", err)
+				v.tellUnrepaired.Do(func() {
+					v.log.Warn("damaged page not repaired", "volume", v.id, "column", k.column, "page", k.page, "disk", bad.id, "err", err)
+				})
 			} else if n > 0 {
 				v.log.Info("damaged page repaired", "volume", v.id, "column", k.column, "page", k.page, "disk", bad.id)
 			}

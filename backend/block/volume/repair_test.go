@@ -2,9 +2,12 @@ package volume
 
 import (
 	"bytes"
+	"log/slog"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"drystone.example/drystone/backend/block/disk"
@@ -104,6 +107,34 @@ func TestDamageInDifferentPlaces(t *testing.T) {
 		r.wantSame(t)
 		if n := v.Stats().Lost; n != 0 {
 			t.Errorf("%d reads and repairs failed", n)
+		}
+	})
+}
+
+// What cannot be repaired, because a block of the page is lost, is told once, however
+// often a guest reads what of it one member has.
+func TestUnrepairedIsToldOnce(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		t.Helper()
+		r := newRig(t, 2, 2, 16<<20, []int{0, 1})
+		var said bytes.Buffer // by one repair of the page at a time
+		r.cfg.Log = slog.New(slog.NewTextHandler(&said, nil))
+		v := r.open(t)
+		data := pattern(2*65536, 0, 1)
+		write(t, v, 0, data)
+		for _, id := range r.order {
+			r.disks[id].rot(0, 1, 0x0008)
+		}
+		r.disks[r.order[0]].rot(0, 1, 0x0020)
+		r.disks[r.order[1]].rot(0, 1, 0x0040)
+		for range 100 {
+			wantRead(t, v, 65536+5*4096, data[65536+5*4096:65536+6*4096])
+			wantRead(t, v, 65536+6*4096, data[65536+6*4096:65536+7*4096])
+			synctest.Wait() // the repair has failed
+		}
+		r.close(t, v)
+		if n := strings.Count(said.String(), "not repaired"); n != 1 {
+			t.Errorf("%d lines are about what is not repaired, want 1", n)
 		}
 	})
 }
