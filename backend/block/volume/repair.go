@@ -1,6 +1,7 @@
 package volume
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"time"
@@ -167,8 +168,29 @@ func (v *Volume) repairVersion(ctx context.Context, k pageKey, mine, theirs disk
 	case mine != theirs:
 		return false, model.Errorf(model.Corrupt, "no other disk has that version of the page: %w", err)
 	}
-	if err := v.copyVersion(ctx, k.column, theirs, all, []*row{bad}); err != nil {
+	switch err := v.copyVersion(ctx, k.column, theirs, all, []*row{bad}); {
+	case model.CodeOf(err) == model.Corrupt:
+		return false, cmp.Or(v.salvage(ctx, k.column, theirs, all, bad), err)
+	case err != nil:
 		return false, err
 	}
 	return true, nil
+}
+
+// salvage repairs what can be of a version that has lost blocks: else those that are
+// damaged on this member alone would be lost with the others. all are the active
+// members. The page is locked.
+func (v *Volume) salvage(ctx context.Context, c int, want disk.Version, all []*row, bad *row) error {
+	buf := iobuf.Get(blockSize)
+	defer buf.Release()
+	for i := range want.Sums {
+		if want.Mask>>i&1 == 0 {
+			continue
+		}
+		own := v.readBlock(ctx, c, want, i, []*row{bad}, buf.Bytes)
+		if model.CodeOf(own) == model.Corrupt && v.readBlock(ctx, c, want, i, all, buf.Bytes) == nil {
+			return v.copyLost(ctx, c, want, all, bad)
+		}
+	}
+	return nil
 }

@@ -139,6 +139,41 @@ func TestUnrepairedIsToldOnce(t *testing.T) {
 	})
 }
 
+// Of a page with a lost block, what another member has is repaired all the same: the
+// block that is damaged on one member is not lost when the other one goes.
+func TestRepairBesideALostBlock(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		t.Helper()
+		r := newRig(t, 2, 2, 16<<20, []int{0, 1})
+		v := r.open(t)
+		defer r.close(t, v)
+		data := pattern(2*65536, 0, 1)
+		write(t, v, 0, data)
+		const lost = 0x0008
+		for i, id := range r.order {
+			r.disks[id].rot(0, 1, lost|0x0020<<i)
+		}
+		for range 2 { // the second time there is nothing to gain
+			for _, id := range r.order {
+				if n, err := v.Repair(t.Context(), 0, 1, id); n != 0 || model.CodeOf(err) != model.Corrupt {
+					t.Errorf("Repair on disk %s = %d, %v, want corrupt", id, n, err)
+				}
+			}
+		}
+		for _, id := range r.order {
+			d := r.disks[id]
+			d.mu.Lock()
+			x := d.volume(rigVolume).newest(memKey{0, 1, 1<<32 - 1})
+			if x.rot != lost {
+				t.Errorf("of the page blocks %#x are damaged on disk %s, want %#x", x.rot, id, lost)
+			}
+			d.mu.Unlock()
+		}
+		wantRead(t, v, 0, data[:65536+3*4096])
+		wantRead(t, v, 65536+4*4096, data[65536+4*4096:])
+	})
+}
+
 // A block that is damaged on every member is lost: it is an error for the reader and
 // for who wants it repaired, never zeros and never what an older epoch has; it is
 // counted, its neighbours are read, and a write makes it good.
