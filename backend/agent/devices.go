@@ -65,7 +65,12 @@ func (a *Agent) addDevice(ctx context.Context, by model.Actor, n NewDisk) (model
 		return model.Disk{}, err
 	}
 	// What the pool names is never wiped, be it in service or not: it may be a last copy.
-	if rec, err := a.cfg.Meta.Local().Disk(dev.Disk.Disk); err == nil && dev.Disk.Cluster == a.cfg.Cluster {
+	// This node may not have heard of it, so the others are asked.
+	view, err := a.cfg.Meta.View(ctx)
+	if err != nil {
+		return model.Disk{}, err
+	}
+	if rec, err := view.Disk(dev.Disk.Disk); err == nil && dev.Disk.Cluster == a.cfg.Cluster {
 		return model.Disk{}, model.Errorf(model.Conflict, "%s holds disk %s, which is in the pool already", dev.Path, rec.ID)
 	}
 	d, err := device.Create(ctx, dev, device.Options{
@@ -74,8 +79,8 @@ func (a *Agent) addDevice(ctx context.Context, by model.Actor, n NewDisk) (model
 	if err != nil {
 		return model.Disk{}, fmt.Errorf("make disk: %w", err)
 	}
-	rec, err := a.adopt(ctx, by, d, dev.Path, true)
-	if err != nil {
+	rec, kept, err := a.adopt(ctx, by, d, dev.Path, true)
+	if !kept {
 		err = errors.Join(err, device.Erase(context.WithoutCancel(ctx), dev))
 	}
 	return rec, err

@@ -192,7 +192,8 @@ type NewDisk struct {
 }
 
 // AddDisk formats a disk of this node and makes it part of the pool. Nothing is left
-// behind when it fails.
+// behind when it fails, unless the record may name the disk all the same: then the code
+// is unavailable, and the disk stays until it is certain that the record does not.
 func (a *Agent) AddDisk(ctx context.Context, by model.Actor, n NewDisk) (model.Disk, error) {
 	path := n.Path
 	if !filepath.IsAbs(path) || filepath.Clean(path) != path {
@@ -227,27 +228,32 @@ func (a *Agent) AddDisk(ctx context.Context, by model.Actor, n NewDisk) (model.D
 	if err != nil {
 		return model.Disk{}, fmt.Errorf("format disk: %w", err)
 	}
-	rec, err := a.addFile(ctx, by, path)
-	if err != nil && made {
+	rec, kept, err := a.addFile(ctx, by, path)
+	if made && !kept {
 		err = errors.Join(err, os.Remove(path), os.RemoveAll(path+".map"))
 	}
 	return rec, err
 }
 
 // addFile opens a disk that was just made in a file and puts it into the record.
-func (a *Agent) addFile(ctx context.Context, by model.Actor, path string) (model.Disk, error) {
+func (a *Agent) addFile(ctx context.Context, by model.Actor, path string) (rec model.Disk, kept bool, err error) {
 	d, err := disk.Open(ctx, path, a.diskOptions())
 	if err != nil {
-		return model.Disk{}, fmt.Errorf("open disk: %w", err)
+		return model.Disk{}, false, fmt.Errorf("open disk: %w", err)
 	}
 	return a.adopt(ctx, by, d, path, false)
 }
 
 // adopt puts a disk that was just made into the record, and remembers it with the
-// others. It is closed and forgotten when that fails.
-func (a *Agent) adopt(ctx context.Context, by model.Actor, d *disk.Disk, path string, onDevice bool) (model.Disk, error) {
+// others. It is closed and forgotten, not kept, when that fails.
+//
+// The invariant: what the record may name is kept. After an answer that is lost it may,
+// now or a little later, and others may have written to the disk by then; if it does
+// not, forgetDisks lets go of the disk.
+func (a *Agent) adopt(ctx context.Context, by model.Actor, d *disk.Disk, path string, onDevice bool,
+) (rec model.Disk, kept bool, err error) {
 	if err := a.lockSaving(ctx); err != nil {
-		return model.Disk{}, errors.Join(err, d.Close())
+		return model.Disk{}, false, errors.Join(err, d.Close())
 	}
 	defer func() { <-a.saving }()
 	paths, devices := a.cfg.Disks, a.cfg.Devices
@@ -257,21 +263,27 @@ func (a *Agent) adopt(ctx context.Context, by model.Actor, d *disk.Disk, path st
 		paths = append(slices.Clone(paths), path)
 	}
 	if err := a.cfg.SaveDisks(paths, devices); err != nil {
-		return model.Disk{}, errors.Join(fmt.Errorf("remember disk: %w", err), d.Close())
+		return model.Disk{}, false, errors.Join(fmt.Errorf("remember disk: %w", err), d.Close())
 	}
 	// It is served before it is in the record: what the record names is there.
 	a.serveDisk(d, path)
 	out, err := a.cfg.Meta.Apply(ctx, by, command.DiskAdd{Disk: model.Disk{
 		ID: d.ID(), Node: a.cfg.Self, Path: path, Size: d.Usage().Size,
 	}})
-	if err != nil {
+	switch code := model.CodeOf(err); {
+	case err == nil:
+	case code == model.Unavailable || code == model.Internal:
+		a.cfg.Disks, a.cfg.Devices = paths, devices
+		return model.Disk{}, true, model.Errorf(model.Unavailable,
+			"nobody has said whether disk %s was added; it may be in the pool in a moment: %w", d.ID(), err)
+	default:
 		a.cfg.Server.Remove(d.ID())
 		a.disks.forget(d.ID())
-		return model.Disk{}, errors.Join(fmt.Errorf("add disk: %w", err), d.Close(),
+		return model.Disk{}, false, errors.Join(fmt.Errorf("add disk: %w", err), d.Close(),
 			a.cfg.SaveDisks(a.cfg.Disks, a.cfg.Devices))
 	}
 	a.cfg.Disks, a.cfg.Devices = paths, devices
-	return out.(model.Disk), nil //nolint:errcheck,forcetypeassert // the command says what it returns
+	return out.(model.Disk), true, nil //nolint:errcheck,forcetypeassert // the command says what it returns
 }
 
 // knows reports whether the node was given a disk in a file, open or not.

@@ -75,7 +75,7 @@ var allowed = map[string]string{
 var testsAlso = map[string]string{
 	"api":          "client pki",
 	"cmd/drystone": "api",
-	"sim":          "agent block/volume block/server block/disk meta meta/command wire iobuf model",
+	"sim":          "agent block/volume block/server block/device block/disk meta meta/command meta/state wire iobuf model",
 }
 
 // owners names the packages that may import an outside dependency.

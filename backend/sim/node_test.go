@@ -35,6 +35,7 @@ type node struct {
 	peers []model.Node
 	drive *disktest.Drive // nil: it holds volumes
 	disk  model.DiskID
+	saves func() // is called when the node remembers its disks
 
 	mu   sync.Mutex
 	live *process // nil: down
@@ -122,7 +123,7 @@ func (n *node) start() error {
 			Run: n.dir, Files: filepath.Join(n.dir, "files"), Scratch: n.dir, State: n.dir,
 			Remote: func(to model.NodeID, id model.DiskID) volume.Disk { return p.client.Disk(to, id) },
 			Up:     w.up, Away: func(model.NodeID) time.Duration { return 0 }, Log: w.log(),
-			SaveDisks: func([]string, []model.DiskID) error { return nil },
+			SaveDisks: func([]string, []model.DiskID) error { n.saves(); return nil },
 		})
 		p.work.Go(func() { _ = p.agent.Run(p.ctx) })
 		p.work.Go(func() { w.hold(n, p) })

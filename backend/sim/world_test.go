@@ -69,7 +69,7 @@ func newWorld(t *testing.T, seed uint64) *world {
 		id := model.NewID[model.NodeID]()
 		n := &node{
 			w: w, id: id, name: fmt.Sprintf("n%d", i+1), dir: t.TempDir(),
-			tls: wire.Config{TLS: w.ca.Keeper(t, id)}, logs: vfs.NewMem(),
+			tls: wire.Config{TLS: w.ca.Keeper(t, id)}, logs: vfs.NewMem(), saves: func() {},
 		}
 		if i < w.disks {
 			var err error

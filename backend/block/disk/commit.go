@@ -23,7 +23,7 @@ type batch struct {
 	pages map[pageKey][]version
 	refs  map[place]uint32
 
-	noted   bool // an origin: no op goes into the batch, for what it inherits is not seen yet
+	noted   bool // an origin: nothing goes into the batch after it, for it is not seen yet
 	answers []answer
 
 	controls []answer
@@ -124,7 +124,7 @@ func (d *Disk) compose(b *batch) bool {
 		}
 		d.work.Wait()
 	}
-	for len(d.control) > 0 && b.fits(d.control[0].size, 0) {
+	for len(d.control) > 0 && !b.noted && b.fits(d.control[0].size, 0) {
 		c := d.control[0]
 		d.control = d.control[1:]
 		err := d.refusal()

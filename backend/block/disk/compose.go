@@ -55,8 +55,10 @@ func (d *Disk) writePart(b *batch, t *task, p *part) outcome {
 		r.ver = vs[i]
 		r.data = p.mask()
 	case source == nil || source.mask == 0 || p.n == model.BlocksPerPage: // nothing to take over
-		r.ver.place = d.takeReserved(t)
-		r.data = p.mask()
+		if r.data = p.mask(); p.place == noPlace {
+			p.place = d.takeReserved(t)
+		}
+		r.ver.place, p.place = p.place, noPlace
 	default:
 		return unprepared
 	}
@@ -84,10 +86,13 @@ func (d *Disk) takeReserved(t *task) place {
 
 // reserveExactly sets aside what a Write needs that began when places were few,
 // or refuses it. What is in place already needs nothing: it goes through the
-// journal.
+// journal; nor does what was moved to a place of its own before.
 func (d *Disk) reserveExactly(b *batch, t *task) error {
 	need := 0
 	for i := range t.parts {
+		if t.parts[i].place != noPlace {
+			continue
+		}
 		vs := d.versions(b, t.key(&t.parts[i]))
 		at, mine := find(vs, t.op.Epoch)
 		if !mine || vs[at].place == noPlace || d.shared(b, vs[at].place) > 1 {

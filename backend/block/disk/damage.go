@@ -139,7 +139,7 @@ func (d *Disk) rewritten(r *record, vs []version) {
 		d.setDamage(from, damage{was.bad, true})
 		now.covered = vs[len(vs)-1].epoch > r.ver.epoch
 	} else if r.whole {
-		d.repaired += uint64(bits.OnesCount16(was.bad))
+		d.repaired += uint64(bits.OnesCount16(was.bad &^ r.lost))
 	}
 	if now.bad &= r.ver.mask &^ (r.data | r.fresh); r.whole {
 		now.bad = 0

@@ -133,6 +133,75 @@ func TestCopyOverWhatIsToBeInherited(t *testing.T) {
 	})
 }
 
+// A Remove of what a clone has still to inherit needs no place, also on a full disk: the
+// clone keeps the one there is.
+func TestRemoveOfWhatIsToBeInherited(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		v := newDrive(t, 96<<20)
+		b := &bench{newWorld(), openDrive(t, v)}
+		must(t, b.promise(1, 0, 0))
+		pages := fillDisk(t, b, 1)
+		v.SetDelay(5 * time.Millisecond)
+		must(t, b.promise(2, 1, 0))
+		must(t, b.send(1, &disk.Op{Kind: disk.Remove, Page: uint32(pages - 1)}))
+		if b.d.Inherits() == 0 {
+			t.Fatal("everything was inherited before; the test shows nothing")
+		}
+		time.Sleep(time.Minute)
+		must(t, b.equals(b.d, 1, 1, uint32(pages), 2), b.equals(b.d, 2, 1, uint32(pages), 2))
+		closed(t, b.d)
+	})
+}
+
+// fillDisk writes whole pages to a volume until no place is left, and says how many.
+func fillDisk(t *testing.T, b *bench, vol model.VolumeID) (pages int) {
+	t.Helper()
+	for n := 8; n > 0; {
+		err := b.send(vol, writeOp(0, 0, 0, pages*16, n*16, uint64(pages)))
+		if model.CodeOf(err) == model.NoSpace {
+			n /= 2
+			continue
+		}
+		must(t, err)
+		pages += n
+	}
+	return pages
+}
+
+// What is asked of a disk right behind a promise for a clone finds the clone: a column
+// that is dropped then is inherited before, as it is by one that begins a moment earlier.
+func TestDropBehindTheFirstPromise(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := &bench{newWorld(), nil}
+		v := newDrive(t, 64<<20)
+		b.d = openDrive(t, v)
+		defer func() { closed(t, b.d) }()
+		must(t, b.promise(1, 0, 0), b.send(1, writeOp(0, 0, 0, 0, 64, 1)))
+		held, err := b.d.Held(t.Context())
+		must(t, err)
+		v.SetDelay(5 * time.Millisecond)
+		busy := writeOp(0, 0, 0, 16, 1, 2)
+		b.address(1, busy)
+		b.apply(busy)
+		wait := make(chan error, 3)
+		b.d.Apply(busy, func(err error) { wait <- err })
+		clone := disk.Prepare{Volume: 2, Generation: 1, Origin: &disk.Origin{Volume: 1, Columns: []uint32{0}}}
+		if _, err := b.prepare(clone); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait() // the disk writes a batch: what comes now goes into the next, together
+		go func() {
+			_, err := b.d.Prepare(t.Context(), clone)
+			wait <- err
+		}()
+		synctest.Wait()
+		go func() { wait <- b.d.Drop(t.Context(), 1, 0, held[0].Promises) }()
+		must(t, <-wait, <-wait, <-wait)
+		b.drop(1, 0)
+		must(t, b.equals(b.d, 1, 1, 4, 1), b.equals(b.d, 2, 1, 4, 1))
+	})
+}
+
 // What nobody asks for is inherited in the background, also by a disk that was closed
 // half way; it takes no place of the raw area, and the disk is still after it.
 func TestInheritInTheBackground(t *testing.T) {

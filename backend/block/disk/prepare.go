@@ -18,13 +18,16 @@ func (d *Disk) prepareTask(t *task) {
 	if err == nil {
 		err = d.inheritFor(t)
 	}
-	if err == nil && t.op.Kind == Copy {
-		err = d.placeCopy(t)
-	}
-	for i := t.next; err == nil && i < len(t.parts); i++ {
-		if t.op.Kind != Copy {
+	switch t.op.Kind {
+	case Write, Discard:
+		for i := t.next; err == nil && i < len(t.parts); i++ {
 			err = d.move(t, &t.parts[i])
 		}
+	case Copy:
+		if err == nil {
+			err = d.placeCopy(t)
+		}
+	case Remove, Mark: // need no place
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()

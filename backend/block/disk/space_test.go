@@ -133,6 +133,27 @@ func TestCheckpointWithinAnOp(t *testing.T) {
 	})
 }
 
+// The last place of a disk is enough for a write that needs one, also if the page has to
+// be moved there first and the write touches another that needs none.
+func TestMoveToTheLastPlace(t *testing.T) {
+	v := newDrive(t, 17<<20)
+	b := &bench{newWorld(), openDrive(t, v)}
+	defer func() { closed(t, b.d) }()
+	must(t, b.promise(1, 0, 0))
+	pages := fillDisk(t, b, 1)
+	later := func(block, count int) *disk.Op {
+		op := writeOp(0, 0, 0, block, count, 99)
+		op.Epoch = 1
+		return op
+	}
+	must(t, b.send(1, &disk.Op{Kind: disk.Remove, Page: uint32(pages - 1)}), b.send(1, later(19, 2)))
+	must(t, b.send(1, &disk.Op{Kind: disk.Remove, Page: uint32(pages - 2)}), b.send(1, later(14, 4)))
+	must(t, b.equals(b.d, 1, 1, uint32(pages), 2))
+	if err := b.send(1, later(30, 4)); model.CodeOf(err) != model.NoSpace {
+		t.Errorf("a write that needs a place where none is left: %v", err)
+	}
+}
+
 // A place that versions share is not changed in place, is counted once, and is free
 // only when the last one has left it; the counts survive.
 func TestSharedPlaces(t *testing.T) {

@@ -43,8 +43,8 @@ func (v *Volume) copyVersion(ctx context.Context, c int, want disk.Version, sour
 	return v.run(ctx, j)
 }
 
-// copyLost makes a version the same on a joining member of which active ones have
-// damaged blocks, so that a column with lost blocks can be whole again, and written.
+// copyLost makes a version the same on a member of which active ones have damaged
+// blocks, so that a column with lost blocks can be whole again, and written.
 // The invariant: a block is copied as lost only if every active member has said that
 // it is damaged there; one that does not answer may have it whole. The page is locked.
 func (v *Volume) copyLost(ctx context.Context, c int, want disk.Version, sources []*row, target *row) error {

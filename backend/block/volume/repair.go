@@ -1,6 +1,7 @@
 package volume
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"time"
@@ -34,7 +35,9 @@ func (v *Volume) repair(x layout.Extent, bad *row) {
 			defer cancel()
 			n, err := v.repairPage(ctx, k, bad)
 			if err != nil && v.ctx.Err() == nil {
-				v.log.Warn("damaged page not repaired", "volume", v.id, "column", k.column, "page", k.page, "disk", bad.id, "err", err)
+				v.tellUnrepaired.Do(func() {
+					v.log.Warn("damaged page not repaired", "volume", v.id, "column", k.column, "page", k.page, "disk", bad.id, "err", err)
+				})
 			} else if n > 0 {
 				v.log.Info("damaged page repaired", "volume", v.id, "column", k.column, "page", k.page, "disk", bad.id)
 			}
@@ -165,8 +168,29 @@ func (v *Volume) repairVersion(ctx context.Context, k pageKey, mine, theirs disk
 	case mine != theirs:
 		return false, model.Errorf(model.Corrupt, "no other disk has that version of the page: %w", err)
 	}
-	if err := v.copyVersion(ctx, k.column, theirs, all, []*row{bad}); err != nil {
+	switch err := v.copyVersion(ctx, k.column, theirs, all, []*row{bad}); {
+	case model.CodeOf(err) == model.Corrupt:
+		return false, cmp.Or(v.salvage(ctx, k.column, theirs, all, bad), err)
+	case err != nil:
 		return false, err
 	}
 	return true, nil
+}
+
+// salvage repairs what can be of a version that has lost blocks: else those that are
+// damaged on this member alone would be lost with the others. all are the active
+// members. The page is locked.
+func (v *Volume) salvage(ctx context.Context, c int, want disk.Version, all []*row, bad *row) error {
+	buf := iobuf.Get(blockSize)
+	defer buf.Release()
+	for i := range want.Sums {
+		if want.Mask>>i&1 == 0 {
+			continue
+		}
+		own := v.readBlock(ctx, c, want, i, []*row{bad}, buf.Bytes)
+		if model.CodeOf(own) == model.Corrupt && v.readBlock(ctx, c, want, i, all, buf.Bytes) == nil {
+			return v.copyLost(ctx, c, want, all, bad)
+		}
+	}
+	return nil
 }

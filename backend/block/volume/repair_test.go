@@ -2,9 +2,12 @@ package volume
 
 import (
 	"bytes"
+	"log/slog"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"drystone.example/drystone/backend/block/disk"
@@ -105,6 +108,69 @@ func TestDamageInDifferentPlaces(t *testing.T) {
 		if n := v.Stats().Lost; n != 0 {
 			t.Errorf("%d reads and repairs failed", n)
 		}
+	})
+}
+
+// What cannot be repaired, because a block of the page is lost, is told once, however
+// often a guest reads what of it one member has.
+func TestUnrepairedIsToldOnce(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		t.Helper()
+		r := newRig(t, 2, 2, 16<<20, []int{0, 1})
+		var said bytes.Buffer // by one repair of the page at a time
+		r.cfg.Log = slog.New(slog.NewTextHandler(&said, nil))
+		v := r.open(t)
+		data := pattern(2*65536, 0, 1)
+		write(t, v, 0, data)
+		for _, id := range r.order {
+			r.disks[id].rot(0, 1, 0x0008)
+		}
+		r.disks[r.order[0]].rot(0, 1, 0x0020)
+		r.disks[r.order[1]].rot(0, 1, 0x0040)
+		for range 100 {
+			wantRead(t, v, 65536+5*4096, data[65536+5*4096:65536+6*4096])
+			wantRead(t, v, 65536+6*4096, data[65536+6*4096:65536+7*4096])
+			synctest.Wait() // the repair has failed
+		}
+		r.close(t, v)
+		if n := strings.Count(said.String(), "not repaired"); n != 1 {
+			t.Errorf("%d lines are about what is not repaired, want 1", n)
+		}
+	})
+}
+
+// Of a page with a lost block, what another member has is repaired all the same: the
+// block that is damaged on one member is not lost when the other one goes.
+func TestRepairBesideALostBlock(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		t.Helper()
+		r := newRig(t, 2, 2, 16<<20, []int{0, 1})
+		v := r.open(t)
+		defer r.close(t, v)
+		data := pattern(2*65536, 0, 1)
+		write(t, v, 0, data)
+		const lost = 0x0008
+		for i, id := range r.order {
+			r.disks[id].rot(0, 1, lost|0x0020<<i)
+		}
+		for range 2 { // the second time there is nothing to gain
+			for _, id := range r.order {
+				if n, err := v.Repair(t.Context(), 0, 1, id); n != 0 || model.CodeOf(err) != model.Corrupt {
+					t.Errorf("Repair on disk %s = %d, %v, want corrupt", id, n, err)
+				}
+			}
+		}
+		for _, id := range r.order {
+			d := r.disks[id]
+			d.mu.Lock()
+			x := d.volume(rigVolume).newest(memKey{0, 1, 1<<32 - 1})
+			if x.rot != lost {
+				t.Errorf("of the page blocks %#x are damaged on disk %s, want %#x", x.rot, id, lost)
+			}
+			d.mu.Unlock()
+		}
+		wantRead(t, v, 0, data[:65536+3*4096])
+		wantRead(t, v, 65536+4*4096, data[65536+4*4096:])
 	})
 }
 

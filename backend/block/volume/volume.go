@@ -29,7 +29,7 @@ type Volume struct {
 
 	// What is wrong with the data is told at most once in tellEvery: a guest may read a
 	// damaged block as often as it likes. All of it counts in stats, and disks know it.
-	tellDamaged, tellLost rate.Sometimes
+	tellDamaged, tellLost, tellUnrepaired rate.Sometimes
 
 	ctx       context.Context // ends with the volume; of its own goroutines
 	stop      context.CancelFunc
@@ -138,17 +138,18 @@ func open(ctx context.Context, rec model.Volume, cfg Config, plant mistakes) (*V
 	v := &Volume{
 		cfg: cfg, id: rec.ID, gen: rec.Generation, log: cfg.Log, plant: plant,
 		tellDamaged: rate.Sometimes{Interval: tellEvery}, tellLost: rate.Sometimes{Interval: tellEvery},
-		done:      make(chan struct{}),
-		keeper:    make(chan struct{}, 1),
-		committer: make(chan struct{}, 1),
-		filler:    make(chan struct{}, 1),
-		tender:    make(chan struct{}, 1),
-		rec:       rec,
-		columns:   make([]column, len(rec.Columns)),
-		rows:      map[model.DiskID]*row{},
-		promising: map[model.DiskID]bool{},
-		patience:  map[model.DiskID]*patience{},
-		repairing: map[pageKey]bool{},
+		tellUnrepaired: rate.Sometimes{Interval: tellEvery},
+		done:           make(chan struct{}),
+		keeper:         make(chan struct{}, 1),
+		committer:      make(chan struct{}, 1),
+		filler:         make(chan struct{}, 1),
+		tender:         make(chan struct{}, 1),
+		rec:            rec,
+		columns:        make([]column, len(rec.Columns)),
+		rows:           map[model.DiskID]*row{},
+		promising:      map[model.DiskID]bool{},
+		patience:       map[model.DiskID]*patience{},
+		repairing:      map[pageKey]bool{},
 	}
 	if plant.skipPromise {
 		v.lastSentTo = map[model.DiskID]uint64{}

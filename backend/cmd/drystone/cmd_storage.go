@@ -129,12 +129,24 @@ func (a *app) await(ctx context.Context, c *client.Client, t schema.Task, done s
 	return show(a, t, func(w io.Writer, t schema.Task) { say(w, done, t.Object) })
 }
 
-// taskPoll is how often a task is looked at that somebody waits for.
-const taskPoll = 500 * time.Millisecond
+// taskPoll is how often a task is looked at that somebody waits for, and taskPatience
+// for how long nothing may be heard of it.
+const (
+	taskPoll     = 500 * time.Millisecond
+	taskPatience = time.Minute
+)
+
+// A tasker tells of tasks. A client is one.
+type tasker interface {
+	Tasks(ctx context.Context) (schema.List[schema.Task], error)
+	CancelTask(ctx context.Context, id model.TaskID) error
+}
 
 // ended waits until a task is done, and returns it as it is then. When ctx ends
-// first the task is cancelled.
-func ended(ctx context.Context, c *client.Client, t schema.Task) (schema.Task, error) {
+// first the task is cancelled. A task that its node does not know any more, because
+// that was started again, has ended too, with an error.
+func ended(ctx context.Context, c tasker, t schema.Task) (schema.Task, error) {
+	heard := time.Now()
 	for {
 		tasks, err := c.Tasks(ctx)
 		if ctx.Err() != nil {
@@ -146,8 +158,16 @@ func ended(ctx context.Context, c *client.Client, t schema.Task) (schema.Task, e
 			return t, model.Errorf(model.Unavailable, "it was cancelled")
 		}
 		i := slices.IndexFunc(tasks.Items, func(o schema.Task) bool { return o.ID == t.ID })
-		if err == nil && i >= 0 && tasks.Items[i].State != schema.TaskRunning {
+		switch {
+		case err == nil && i >= 0 && tasks.Items[i].State != schema.TaskRunning:
 			return tasks.Items[i], failure(tasks.Items[i])
+		case err == nil && i >= 0:
+			heard = time.Now()
+		case time.Since(heard) < taskPatience:
+		case err != nil:
+			return t, fmt.Errorf("wait for task %s: %w", t.ID, err)
+		default:
+			return t, model.Errorf(model.Unavailable, "no node knows task %s any more: the one that did it was started again", t.ID)
 		}
 		select {
 		case <-time.After(taskPoll):
