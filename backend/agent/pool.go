@@ -61,6 +61,15 @@ func (a *Agent) patience() time.Duration {
 	return cluster.Settings.Patience()
 }
 
+// Node is where the record says that a disk is.
+func (p pool) Node(id model.DiskID) model.NodeID {
+	rec, err := p.a.cfg.Meta.Local().Disk(id)
+	if err != nil {
+		return 0
+	}
+	return rec.Node
+}
+
 // Substitute names a disk for a new member of a column.
 func (p pool) Substitute(rec model.Volume, column int, avoid []model.DiskID) model.DiskID {
 	disks := p.a.usage.placementDisks(p.a.cfg.Meta.Local(), p.a.cfg.Up)

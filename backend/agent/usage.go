@@ -46,6 +46,7 @@ type HoldStatus struct {
 	Fill    volume.Fill `json:"fill,omitzero"`
 
 	Tending volume.Tending `json:"tending,omitzero"`
+	Slow    []volume.Slow  `json:"slow,omitempty"`
 }
 
 // usage remembers what the nodes said last.
@@ -117,6 +118,42 @@ func (a *Agent) Situation(ctx context.Context, view *state.View) placement.Situa
 	return s
 }
 
+// Ailments is what the nodes said last of disks that may be going bad; of what a holder
+// said that is not up any more, nothing.
+func (a *Agent) Ailments() map[model.DiskID]model.Ailment {
+	out := map[model.DiskID]model.Ailment{}
+	for node, u := range a.usage.all() {
+		for _, d := range u.Disks {
+			if d.ChecksumErrors > 0 {
+				one := out[d.Disk]
+				one.Errors = d.ChecksumErrors
+				out[d.Disk] = one
+			}
+		}
+		if node != a.cfg.Self && !a.cfg.Up(node) {
+			continue
+		}
+		for _, h := range u.Holds {
+			for _, s := range h.Slow {
+				one := out[s.Disk]
+				one.Slow = slower(one.Slow, s)
+				out[s.Disk] = one
+			}
+		}
+	}
+	return out
+}
+
+// slower adds what one holder says of a disk to what others do.
+func slower(all model.Slowness, s volume.Slow) model.Slowness {
+	all.Volumes++
+	all.Took, all.Times = max(all.Took, s.Took), max(all.Times, s.Times)
+	if s.Until.After(all.Until) {
+		all.Until = s.Until
+	}
+	return all
+}
+
 // Usage returns what every node said last. Nodes that are up are asked again if
 // that is more than two seconds ago; one that does not answer within a second
 // keeps what it said.
@@ -174,7 +211,7 @@ func (a *Agent) own(ctx context.Context) Usage {
 		status := HoldStatus{Reason: "it is being taken over"}
 		if ready := a.holds.serving(h.id); ready != nil {
 			s := ready.volume.Status()
-			status = HoldStatus{Serving: s.Serving, Reason: s.Reason, Fill: s.Fill, Tending: s.Tending}
+			status = HoldStatus{Serving: s.Serving, Reason: s.Reason, Fill: s.Fill, Tending: s.Tending, Slow: s.Slow}
 		}
 		out.Holds[h.id] = status
 	}

@@ -130,7 +130,7 @@ func (p *picture) drain(d model.Disk) *schema.DiskDrain {
 		return nil
 	}
 	o := schema.DiskDrain{
-		Since: d.Drain.Since, Left: p.columns[d.ID], Blocked: p.leading.Moves.Blocked[d.ID],
+		Since: d.Drain.Since, Left: p.columns[d.ID], Blocked: p.leading.Moves.Blocked[d.ID], Errors: d.Drain.Errors,
 	}
 	o.Total = max(d.Drain.Columns, o.Left)
 	if done := o.Total - o.Left; done > 0 {

@@ -110,7 +110,11 @@ func (s *Server) drain(ctx context.Context, text string, cancel bool) (*out[sche
 	if err != nil {
 		return nil, err
 	}
-	o, err := s.Record.Apply(ctx, by(ctx), command.DiskDrain{Disk: d.ID, Cancel: cancel})
+	cmd := command.DiskDrain{Disk: d.ID, Cancel: cancel}
+	if cancel {
+		cmd.Errors = s.Service.Disks(ctx)[d.ID].ChecksumErrors // whoever lets it stay has seen them
+	}
+	o, err := s.Record.Apply(ctx, by(ctx), cmd)
 	if err != nil {
 		return nil, err
 	}

@@ -8,9 +8,16 @@ import (
 	"drystone.example/drystone/backend/placement"
 )
 
+// troubles is what alarms are raised for beside the record and how full the disks are.
+type troubles struct {
+	blocked map[model.DiskID]string // why a disk that is to leave does not become empty
+	ailing  map[model.DiskID]model.Ailment
+	stuck   map[model.DiskID]string // why one that should be retired is not
+}
+
 // alarms says what an operator should know about room and disks. It is a function of
 // the record and of what the nodes report; nothing is remembered but since when.
-func alarms(view *state.View, disks []placement.Disk, blocked map[model.DiskID]string) (out []model.Alarm) {
+func alarms(view *state.View, disks []placement.Disk, t troubles) (out []model.Alarm) {
 	var size, free model.Bytes
 	for _, d := range disks {
 		rec, err := view.Disk(d.ID)
@@ -23,12 +30,13 @@ func alarms(view *state.View, disks []placement.Disk, blocked map[model.DiskID]s
 				Text: fmt.Sprintf("disk %s has failed: %s; drystone disk remove takes it out of the pool", d.ID, rec.Error),
 			})
 			continue
-		case blocked[d.ID] != "":
+		case t.blocked[d.ID] != "":
 			out = append(out, model.Alarm{
 				Code: "drain_blocked", Severity: model.Warning, Object: "disk " + d.ID.String(),
-				Text: fmt.Sprintf("disk %s cannot leave the pool yet: %s", d.ID, blocked[d.ID]),
+				Text: fmt.Sprintf("disk %s cannot leave the pool yet: %s", d.ID, t.blocked[d.ID]),
 			})
 		}
+		out = append(out, ailments(rec, rec.Retired() && used(view, d.ID), t)...)
 		if !d.Up {
 			continue
 		}
@@ -51,6 +59,40 @@ func alarms(view *state.View, disks []placement.Disk, blocked map[model.DiskID]s
 			Code: "reserve_gone", Severity: model.Warning, Object: "pool",
 			Text: fmt.Sprintf("after the loss of a node %d MiB of its data could not be rebuilt; add disks or delete volumes", short>>20),
 		})
+	}
+	return out
+}
+
+// ailments are the alarms for a disk that goes bad, or is slow.
+func ailments(d model.Disk, used bool, t troubles) (out []model.Alarm) {
+	errors, slow := t.ailing[d.ID].Errors, t.ailing[d.ID].Slow
+	alarm := func(code string, severity model.Severity, format string, args ...any) {
+		out = append(out, model.Alarm{
+			Code: code, Severity: severity, Object: "disk " + d.ID.String(),
+			Text: fmt.Sprintf("disk %s "+format, append([]any{d.ID}, args...)...),
+		})
+	}
+	switch {
+	case d.Retired() && used:
+		alarm("disk_retired", model.Warning,
+			"is retired: %d of its blocks were found damaged; what is on it moves elsewhere", d.Drain.Errors)
+	case d.Retired():
+		alarm("disk_retired", model.Warning,
+			"is retired: %d of its blocks were found damaged; it is empty, replace it: drystone disk remove takes it out of the pool",
+			d.Drain.Errors)
+	case t.stuck[d.ID] != "":
+		alarm("disk_bad", model.Serious, "goes bad: %d of its blocks were found damaged; it cannot be retired: %s",
+			errors-d.Forgiven, t.stuck[d.ID])
+	}
+	switch {
+	case slow.Volumes == 0:
+	case slow.Until.IsZero() && slow.Times == 0:
+		alarm("disk_slow", model.Warning,
+			"is slow beside the others: one request in a hundred takes %s or more; it cannot be left out now", slow.Took)
+	default:
+		alarm("disk_slow", model.Warning,
+			"is slow beside the others: one request in a hundred took %s or more; %d volumes left it out within the last hour, up to %d times",
+			slow.Took, slow.Volumes, slow.Times)
 	}
 	return out
 }

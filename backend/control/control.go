@@ -37,8 +37,11 @@ type Config struct {
 	Hosts func(context.Context) []placement.Host
 	// Situation is what moves are planned by, of the record as it is in view.
 	Situation func(ctx context.Context, view *state.View) placement.Situation
-	Maintain  func(ctx context.Context, node model.NodeID, volume model.VolumeID) error
-	Log       *slog.Logger
+	// Ailments is what was reported of disks that may be going bad, when Situation was
+	// asked last.
+	Ailments func() map[model.DiskID]model.Ailment
+	Maintain func(ctx context.Context, node model.NodeID, volume model.VolumeID) error
+	Log      *slog.Logger
 }
 
 // Control runs the leader's loops on whichever node leads.

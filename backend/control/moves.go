@@ -79,16 +79,21 @@ func (c *Control) moves(ctx context.Context, view *state.View) error {
 	s := c.cfg.Situation(ctx, view)
 	cluster, _ := view.Cluster()
 	s.Balance, s.Pace = !cluster.Settings.BalanceOff, placement.Gently
+	ailing := c.cfg.Ailments()
 	plan := placement.Moves(s)
-	stalled := m.note(view, plan, s.Disks, now)
+	retire, stuck := bad(view.Disks(), s, ailing)
+	stalled := m.note(view, plan, alarms(view, s.Disks, troubles{plan.Blocked, ailing, stuck}), now)
 	var errs []error
+	if retire != nil {
+		errs = append(errs, c.retire(ctx, *retire))
+	}
 	for _, cmd := range orders(view, plan.Begin, stalled) {
 		if _, err := c.cfg.Meta.Apply(ctx, model.System, cmd); err != nil {
 			errs = append(errs, err)
 		}
 	}
 	for _, d := range view.Disks() {
-		if d.Draining() && !used(view, d.ID) {
+		if d.Draining() && !d.Retired() && !used(view, d.ID) {
 			if _, err := c.cfg.Meta.Apply(ctx, model.System, command.DiskRemove{Disk: d.ID}); err != nil {
 				errs = append(errs, err)
 			}
@@ -117,19 +122,19 @@ func orders(view *state.View, begin []placement.Order, takeBack []member) []comm
 
 // used reports whether a column has a member on a disk.
 func used(view *state.View, id model.DiskID) bool {
-	for _, v := range view.Volumes() {
-		for _, col := range v.Columns {
-			if _, member := col.Member(id); member {
-				return true
-			}
-		}
-	}
-	return false
+	return slices.ContainsFunc(view.Volumes(), func(v model.Volume) bool { return on(v, id) })
+}
+
+func on(v model.Volume, id model.DiskID) bool {
+	return slices.ContainsFunc(v.Columns, func(c model.Column) bool {
+		_, member := c.Member(id)
+		return member
+	})
 }
 
 // note counts what has moved since the last look, and returns the members that were
 // to leave for balance and whose place nobody takes.
-func (m *mover) note(view *state.View, plan placement.Plan, disks []placement.Disk, now time.Time) (stalled []member) {
+func (m *mover) note(view *state.View, plan placement.Plan, alarms []model.Alarm, now time.Time) (stalled []member) {
 	leaving := map[member]time.Time{}
 	there := map[member]bool{}
 	for _, v := range view.Volumes() {
@@ -166,7 +171,7 @@ func (m *mover) note(view *state.View, plan placement.Plan, disks []placement.Di
 		status.Seconds = int64(now.Sub(m.began).Seconds()*float64(plan.Left)/float64(m.done)) + 1
 	}
 	m.mu.Lock()
-	m.now = model.Leading{Moves: status, Alarms: since(alarms(view, disks, plan.Blocked), m.now.Alarms, now)}
+	m.now = model.Leading{Moves: status, Alarms: since(alarms, m.now.Alarms, now)}
 	m.mu.Unlock()
 	return stalled
 }

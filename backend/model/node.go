@@ -34,17 +34,50 @@ type Disk struct {
 	Error string    `json:"error,omitempty"`
 	Added time.Time `json:"added"`
 	Drain Drain     `json:"drain,omitzero"`
+
+	// Forgiven is how many of its blocks had been found damaged when an operator said that
+	// it stays all the same.
+	Forgiven uint64 `json:"forgiven,omitempty"`
 }
 
 // A Drain is the wish that a disk leaves the pool: nothing new is put on it, what is
-// on it moves elsewhere, and it is taken out when it is empty.
+// on it moves elsewhere, and it is taken out when it is empty. One that the leader
+// retired stays listed then, until an operator has seen it.
 type Drain struct {
 	Since   time.Time `json:"since,omitzero"` // zero: the disk stays
 	Columns int       `json:"columns"`        // how many it had a part in then
+
+	// Errors is how many of its blocks had been found damaged, for which the leader retired
+	// it; zero: an operator wishes it.
+	Errors uint64 `json:"errors,omitempty"`
 }
 
 // Draining reports whether the disk shall leave the pool.
 func (d Disk) Draining() bool { return !d.Drain.Since.IsZero() }
+
+// Retired reports whether that is because too much of it was found damaged.
+func (d Disk) Retired() bool { return d.Draining() && d.Drain.Errors > 0 }
+
+// RetireErrors is for how many blocks found damaged a disk is retired (docs/ARCHITECTURE.md).
+const RetireErrors = 100
+
+// Bad reports whether so many blocks of it were found damaged, that an operator has not
+// forgiven, that it should be retired.
+func (d Disk) Bad(errors uint64) bool { return errors >= d.Forgiven+RetireErrors }
+
+// An Ailment is what the nodes report of a disk that may be going bad.
+type Ailment struct {
+	Errors uint64 // blocks found damaged, since it was made
+	Slow   Slowness
+}
+
+// A Slowness is how slow a disk is beside the others, as the holders of volumes see it.
+type Slowness struct {
+	Volumes int           // that find it slow, or did within the last hour
+	Took    time.Duration // at least, for one request in a hundred
+	Times   int           // that a volume left it out within the last hour, at most
+	Until   time.Time     // the latest time until which one leaves it out; zero: none does
+}
 
 // A DiskUsage is what a node reports of one disk, each second.
 type DiskUsage struct {

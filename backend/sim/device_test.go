@@ -23,7 +23,7 @@ import (
 // that has not heard that the disk is in the pool: it asks the others first.
 func TestDeviceOfThePoolIsNotWiped(t *testing.T) {
 	path := loopDevice(t)
-	w := newWorld(t, 1)
+	w := newWorld(t, 1, false)
 	t.Cleanup(func() {
 		for _, n := range w.nodes {
 			n.crash(0)
@@ -59,7 +59,7 @@ func TestDeviceOfThePoolIsNotWiped(t *testing.T) {
 // A disk that is added while the answer of the others is lost is in the pool and is
 // there: what the record names is kept.
 func TestDiskIsThereThoughTheAnswerIsLost(t *testing.T) {
-	w := newWorld(t, 1)
+	w := newWorld(t, 1, false)
 	t.Cleanup(func() {
 		for _, n := range w.nodes {
 			n.crash(0)

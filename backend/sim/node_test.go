@@ -183,12 +183,20 @@ func (w *world) hold(n *node, p *process) {
 			return
 		case <-h.Volume().Done():
 			w.logf("%s: generation %d: %v", n.name, gen, h.Volume().Err())
-		case <-time.After(w.between(5*time.Second, time.Minute)):
+		case <-time.After(w.reign()):
 		case <-w.stop:
 		}
 		p.serve(nil)
 		p.agent.Release(h)
 	}
+}
+
+// reign is how long a node holds the volume.
+func (w *world) reign() time.Duration {
+	if w.steady {
+		return time.Hour
+	}
+	return w.between(5*time.Second, time.Minute)
 }
 
 // join makes a node a member, a voter too.

@@ -175,7 +175,7 @@ func TestNodes(t *testing.T) {
 	for i := range *seeds {
 		seed := *first + uint64(i)
 		synctest.Test(t, func(t *testing.T) {
-			w := newWorld(t, seed)
+			w := newWorld(t, seed, false)
 			if what := w.run(); what != "" {
 				name := filepath.Join(t.ArtifactDir(), fmt.Sprintf("seed-%d.txt", seed))
 				if err := os.WriteFile(name, []byte(what+"\n"+w.out.String()), 0o600); err != nil {

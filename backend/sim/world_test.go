@@ -49,6 +49,7 @@ type world struct {
 	hist   volumetest.History
 	work   sync.WaitGroup // clients, and faults that end by themselves
 	stop   chan struct{}
+	steady bool // who holds the volume keeps it
 
 	mu    sync.Mutex // guards what follows
 	rand  *rand.Rand
@@ -57,10 +58,11 @@ type world struct {
 	out   bytes.Buffer
 }
 
-func newWorld(t *testing.T, seed uint64) *world {
+func newWorld(t *testing.T, seed uint64, steady bool) *world {
 	t.Helper()
 	w := &world{
-		t: t, net: wiretest.NewNet(), ca: wiretest.NewCluster(t), began: time.Now(),
+		steady: steady,
+		t:      t, net: wiretest.NewNet(), ca: wiretest.NewCluster(t), began: time.Now(),
 		rand: rand.New(rand.NewPCG(seed, 5)), stop: make(chan struct{}), volume: 77,
 	}
 	w.copies = 2 + w.intn(2)

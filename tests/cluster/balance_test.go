@@ -20,6 +20,9 @@ type poolDisk struct {
 	Path    string `json:"path"`
 	State   string `json:"state"`
 	Columns int    `json:"columns"`
+	Drain   *struct {
+		Errors int64 `json:"errors"`
+	} `json:"drain"`
 }
 
 func (c *cluster) disks() []poolDisk {

@@ -172,6 +172,7 @@ type DiskDrain struct {
 	Left    int       `json:"columns_left"`
 	Seconds int64     `json:"seconds_left" doc:"at the pace so far; 0: not known"`
 	Blocked string    `json:"blocked,omitempty" doc:"why it does not become empty"`
+	Errors  uint64    `json:"errors,omitempty" doc:"blocks found damaged, for which the cluster retired it; such a disk stays listed when it is empty. Absent: an operator wishes it to leave"`
 }
 
 // A DiskScrub is a pass over a disk that verifies its data, as far as it has come.

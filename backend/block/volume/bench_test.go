@@ -64,6 +64,7 @@ type nullPool map[model.DiskID]*nullDisk
 
 func (p nullPool) Disk(id model.DiskID) (Disk, bool, error) { return p[id], id == 1, nil }
 func (p nullPool) Reach(model.DiskID) Reach                 { return Up }
+func (p nullPool) Node(id model.DiskID) model.NodeID        { return model.NodeID(id) }
 func (p nullPool) Substitute(model.Volume, int, []model.DiskID) model.DiskID {
 	return 0
 }

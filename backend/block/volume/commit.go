@@ -20,6 +20,7 @@ type proposal struct {
 	revision model.Revision
 	changes  []model.MemberChange
 	dropped  []model.DiskID
+	slow     []Slow         // why, of those that are dropped for being slow
 	short    []int          // columns that could do with a substitute
 	avoid    []model.DiskID // disks that failed not long ago
 	probes   []*row
@@ -61,6 +62,9 @@ func (v *Volume) commit(ctx context.Context) {
 // revision is proposed for until it does (Volume.unsure), because the lost
 // proposal may still be applied: what it says is then heard as a conflict.
 func (v *Volume) propose(ctx context.Context, p *proposal) bool {
+	v.mu.Lock()
+	v.proposed = p
+	v.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, commitTimeout)
 	defer cancel()
 	if v.plant.ackEarly {
@@ -82,14 +86,10 @@ func (v *Volume) propose(ctx context.Context, p *proposal) bool {
 		v.log.Warn("members not changed", "volume", v.id, "err", err)
 		return false
 	}
-	now := time.Now()
 	v.mu.Lock()
 	v.unsure, v.proposing = nil, false
 	known := v.rec.Revision
 	if v.adopt(rec) && err == nil {
-		for _, id := range p.dropped {
-			v.lost(id, now)
-		}
 		v.count(p)
 	}
 	stuck := err != nil && rec.Revision <= known
@@ -98,6 +98,25 @@ func (v *Volume) propose(ctx context.Context, p *proposal) bool {
 		v.tell(p)
 	}
 	return !stuck
+}
+
+// carriedOut notes which disks were dropped, if a record is what the last proposal makes
+// of the one before. It may come by Follow before raft has answered; v.mu is held.
+func (v *Volume) carriedOut(rec model.Volume) {
+	p := v.proposed
+	if p == nil || rec.Revision != p.revision+1 {
+		return
+	}
+	for _, ch := range p.changes {
+		m, in := rec.Columns[ch.Column].Member(ch.Disk)
+		if in != (ch.State != "") || in && m.State != ch.State {
+			return
+		}
+	}
+	v.proposed = nil
+	for _, id := range p.dropped {
+		v.lost(id, p.slowOf(id), time.Now())
+	}
 }
 
 func (v *Volume) settled() {
@@ -129,6 +148,10 @@ func (v *Volume) count(p *proposal) {
 
 func (v *Volume) tell(p *proposal) {
 	for _, id := range p.dropped {
+		if s := p.slowOf(id); s != nil {
+			v.log.Warn("slow disk dropped", "volume", v.id, "disk", id, "took", s.Took, "limit", s.Limit)
+			continue
+		}
 		v.log.Warn("disk dropped", "volume", v.id, "disk", id)
 	}
 	stale, joining, active := 0, 0, 0
@@ -156,15 +179,19 @@ func (v *Volume) plan(now time.Time) *proposal {
 	}
 	v.filledBy = time.Time{}
 	spared := v.needed()
+	v.leaveOut(p, now)
 	v.unproven(p, spared, now)
 	for c := range v.columns {
 		v.planColumn(c, p, spared)
 	}
-	if len(p.changes) == 0 {
-		p.changes = v.unsure
-	}
 	if !v.search && len(p.dropped) == 0 {
 		p.short = nil
+	}
+	if len(p.changes) == 0 && len(v.unsure) > 0 {
+		p.changes = v.unsure
+		if was := v.proposed; was != nil {
+			p.dropped, p.slow = was.dropped, was.slow
+		}
 	}
 	v.search = false
 	for id, t := range v.patience {
@@ -220,7 +247,7 @@ func (v *Volume) proven(well []*member, m *member) bool {
 		return true
 	}
 	for _, o := range well {
-		if !o.row.heard.Before(m.row.first.queued) {
+		if o != m && !o.row.heard.Before(m.row.first.queued) {
 			return true
 		}
 	}
@@ -262,7 +289,7 @@ func (v *Volume) failing(m *member) bool {
 	case m.state == model.Stale:
 		return false
 	case m.row != nil:
-		return m.row.failure != nil || m.refused != nil
+		return m.row.failure != nil || m.row.slow != nil || m.refused != nil
 	default:
 		return m.refused != nil
 	}
@@ -298,7 +325,7 @@ func (v *Volume) planColumn(c int, p *proposal, spared map[model.DiskID]bool) {
 	active, staying, joining := col.count(model.Active), col.staying(), 0
 	settled := 0
 	for _, m := range well {
-		if !m.leaving && m.refused == nil {
+		if !m.leaving && m.refused == nil && m.row.slow == nil {
 			settled++
 		}
 	}

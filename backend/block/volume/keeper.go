@@ -24,7 +24,8 @@ const (
 type patience struct {
 	until time.Time
 	wait  time.Duration
-	last  time.Time
+	slow  []time.Time // when they were dropped for being slow, within the last hour
+	why   Slow        // the last of that
 }
 
 // keep is the holder's clock: it sends broken rows again, notices members that
@@ -87,12 +88,16 @@ func (v *Volume) tick(now time.Time) time.Duration {
 	} else if !v.filledBy.IsZero() {
 		v.change = true
 	}
+	slow := v.weigh(now)
 	absent := v.caredFor(now)
 	if len(absent) > 0 {
 		soon(careEvery)
 	}
 	v.watched = next > 0
 	v.pump(rows)
+	if slow {
+		v.locate()
+	}
 	if len(absent) > 0 {
 		v.care(absent, now)
 	}
@@ -263,13 +268,25 @@ func (v *Volume) short() bool {
 	return false
 }
 
-// lost notes that a disk's members were dropped; v.mu is held.
-func (v *Volume) lost(id model.DiskID, now time.Time) {
+// lost notes that a disk's members were dropped, for being slow if why says so; v.mu
+// is held.
+func (v *Volume) lost(id model.DiskID, why *Slow, now time.Time) {
 	p := v.patience[id]
-	if p == nil || now.Sub(p.last) > flapWindow {
+	if p == nil {
 		p = &patience{}
 		v.patience[id] = p
 	}
-	p.wait = min(max(2*p.wait, rejoinMin), rejoinMax)
-	p.until, p.last = now.Add(p.wait), now
+	if now.Sub(p.until) > flapWindow {
+		p.wait = 0
+	}
+	least, most := rejoinMin, rejoinMax
+	if why != nil {
+		p.why, p.slow = *why, append(p.slow, now)
+		least, most = slowRejoinMin, slowRejoinMax
+		if v.timesSlow(id, now) >= slowTimes {
+			least = slowDamped
+		}
+	}
+	p.wait = min(max(2*p.wait, least), most)
+	p.until = now.Add(p.wait)
 }

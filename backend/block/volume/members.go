@@ -73,6 +73,7 @@ func (v *Volume) adopt(rec model.Volume) bool {
 	if rec.Revision <= v.rec.Revision {
 		return true
 	}
+	v.carriedOut(rec)
 	v.rec = rec
 	v.unsure = nil // proposed for a revision that is over: it was applied or never will be
 	v.size.Store(int64(rec.Size))

@@ -33,6 +33,9 @@ func TestSimulationCatchesMistakes(t *testing.T) {
 		{"let a member go while another is filled", mistakes{letGoEarly: true}, []simFault{
 			{"a member moves", 1, func(w *simWorld) { w.moveMember() }},
 		}},
+		{"leave out a slow disk that has the last copy", mistakes{slowLast: true}, []simFault{
+			{"the others are gone, and it is slow", 1, func(w *simWorld) { w.slowAlone() }},
+		}},
 		{"cut without holding writes", mistakes{cutUnheld: true}, []simFault{
 			{"snapshot", 3, func(w *simWorld) { w.cutSnapshots(1) }},
 			{"raft loses answers", 1, func(w *simWorld) { w.raft.loseFor(w.between(0, 20*time.Second)) }},
@@ -112,6 +115,18 @@ func (w *simWorld) oneAhead() {
 	}
 	w.lagAll(ahead, 0)
 	time.Sleep(8 * time.Second)
+}
+
+// slowAlone slows one node down, and takes another away when the first is about to be
+// left out.
+func (w *simWorld) slowAlone() {
+	slow, gone := w.pick(), w.pick()
+	w.slowFor(slow, 25*time.Second)
+	time.Sleep(w.between(8*time.Second, 12*time.Second))
+	if gone != slow {
+		w.crashFor(gone, 30*time.Second)
+	}
+	time.Sleep(20 * time.Second)
 }
 
 // lagAll slows the disks of all nodes but one.

@@ -265,13 +265,17 @@ func (v *Volume) readFrom(ctx context.Context, rd *reader, x layout.Extent, p []
 		ctx, cancel = context.WithTimeout(ctx, v.cfg.Timeout)
 		defer cancel()
 	}
+	began := time.Now()
 	err := rd.disk.Read(ctx, disk.Read{
 		Volume: v.id, Generation: v.gen, Column: uint32(x.Column),
 		Block: x.Start, Count: x.Count, Epoch: rd.epoch,
 	}, p, sums)
+	now := time.Now()
 	v.mu.Lock()
-	rd.row.reading--
-	v.mu.Unlock()
+	if rd.row.reading--; err == nil {
+		rd.row.readIn(now, now.Sub(began))
+	}
+	v.unlock()
 	if err != nil {
 		return v.judge(err)
 	}

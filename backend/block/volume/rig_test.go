@@ -80,7 +80,8 @@ type register struct {
 	hang   bool // no quorum
 	lose   bool // the answer is lost, the change is made
 	times  int
-	before func() // runs before a change is made
+	before func()             // runs before a change is made
+	after  func(model.Volume) // runs when it is made, before the answer
 	snaps  []model.Snapshot
 }
 
@@ -117,6 +118,16 @@ func cloneRecord(rec model.Volume) model.Volume {
 func (r *register) Volume(context.Context, model.VolumeID) (model.Volume, error) { return r.get(), nil }
 
 func (r *register) ChangeMembers(ctx context.Context, _ model.VolumeID, gen model.Generation, rev model.Revision,
+	changes []model.MemberChange,
+) (model.Volume, error) {
+	rec, err := r.change(ctx, gen, rev, changes)
+	if err == nil && r.after != nil {
+		r.after(cloneRecord(rec))
+	}
+	return rec, err
+}
+
+func (r *register) change(ctx context.Context, gen model.Generation, rev model.Revision,
 	changes []model.MemberChange,
 ) (model.Volume, error) {
 	time.Sleep(5 * time.Millisecond)
@@ -274,6 +285,7 @@ type rigPool struct {
 	reach map[model.DiskID]Reach
 	wrap  map[model.DiskID]Disk
 	spare []model.DiskID
+	nodes map[model.DiskID]model.NodeID // const while the volume is open
 }
 
 func (p *rigPool) Disk(id model.DiskID) (Disk, bool, error) {
@@ -299,6 +311,14 @@ func (p *rigPool) setReach(id model.DiskID, r Reach) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.reach[id] = r
+}
+
+// Node is the disk's own, unless the test has put it elsewhere.
+func (p *rigPool) Node(id model.DiskID) model.NodeID {
+	if n, elsewhere := p.nodes[id]; elsewhere {
+		return n
+	}
+	return model.NodeID(id)
 }
 
 func (p *rigPool) Substitute(_ model.Volume, _ int, avoid []model.DiskID) model.DiskID {

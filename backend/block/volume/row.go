@@ -54,6 +54,9 @@ type row struct {
 	heard    time.Time // when the newest message was queued that has been answered
 	failure  error     // why its members shall be dropped; nil: they shall not
 
+	gauges [gaugeKinds]gauge
+	slow   *gauge // why the proposal being made drops it, beside failure; nil: it does not
+
 	reading int       // reads under way
 	shunned time.Time // reads prefer another member until then
 }
@@ -201,6 +204,7 @@ func (m *message) answered(err error) {
 		v.recycle(m)
 	case err == nil:
 		r.backoff, r.refused, r.corrupts = 0, time.Time{}, 0
+		r.answeredIn(m.op.Kind, time.Since(m.queued))
 		if m.queued.After(r.heard) {
 			r.heard = m.queued
 		}

@@ -63,6 +63,9 @@ type Disks interface {
 	// Reach is a hint; nothing but speed depends on its being right.
 	Reach(id model.DiskID) Reach
 
+	// Node is the node that a disk is in; zero: it is not known.
+	Node(id model.DiskID) model.NodeID
+
 	// Substitute names a disk for a new joining member of a column of rec: with
 	// room, in reach, not in avoid, and on a node that has no active or joining
 	// member of the column in rec. Zero: there is none. rec is the record as it

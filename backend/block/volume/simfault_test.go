@@ -49,6 +49,7 @@ func allFaults() []simFault {
 		{"partition one way", 3, func(w *simWorld) { w.partition(false) }},
 		{"slow link", 2, func(w *simWorld) { w.slowLink() }},
 		{"slow disk", 2, func(w *simWorld) { w.slowDisk(3 * time.Second) }},
+		{"slow disk for long", 2, func(w *simWorld) { w.slowFor(w.pick(), w.between(12*time.Second, 25*time.Second)) }},
 		{"raft stalls", 2, func(w *simWorld) { w.raft.stallFor(w.between(0, 8*time.Second)) }},
 		{"raft loses answers", 2, func(w *simWorld) { w.raft.loseFor(w.between(0, 20*time.Second)) }},
 		{"snapshot", 6, func(w *simWorld) { w.cutSnapshots(1) }},
@@ -205,6 +206,23 @@ func (w *simWorld) slowDisk(most time.Duration) {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		d.lag = 0
+	})
+}
+
+// slowFor makes a node's disks so slow that they are left out, and well again later.
+func (w *simWorld) slowFor(n *simNode, long time.Duration) {
+	lag := w.between(200*time.Millisecond, time.Second) // a disk takes one after the other
+	set := func(lag time.Duration) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		for _, d := range n.disks {
+			d.lag = lag
+		}
+	}
+	set(lag)
+	w.zombies.Go(func() {
+		time.Sleep(long)
+		set(0)
 	})
 }
 

@@ -182,6 +182,10 @@ func (p *simProc) Reach(id model.DiskID) Reach {
 	return Up
 }
 
+func (p *simProc) Node(id model.DiskID) model.NodeID {
+	return model.NodeID(1 + p.net.disks[id].node.id)
+}
+
 func (p *simProc) Substitute(rec model.Volume, column int, avoid []model.DiskID) model.DiskID {
 	taken := map[int]bool{}
 	for _, m := range rec.Columns[column].Members {

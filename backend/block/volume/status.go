@@ -18,6 +18,7 @@ type Status struct {
 	Columns    []ColumnStatus
 	Fill       Fill // of all joining members together
 	Tending    Tending
+	Slow       []Slow
 }
 
 // A Tending is how far freeing what deleted snapshots have left is, or reverting.
@@ -112,7 +113,7 @@ func (v *Volume) Status() Status {
 	defer v.mu.Unlock()
 	s := Status{
 		Generation: v.gen, Revision: v.rec.Revision, Serving: v.serving && v.err == nil && leased,
-		Columns: make([]ColumnStatus, len(v.columns)), Tending: v.tending,
+		Columns: make([]ColumnStatus, len(v.columns)), Tending: v.tending, Slow: v.slowDisks(time.Now()),
 	}
 	total := model.Bytes(layout.Pages(len(v.columns), v.rec.Size)) * model.PageSize
 	for c := range v.columns {

@@ -70,12 +70,15 @@ type Volume struct {
 	whole      bool
 	promising  map[model.DiskID]bool
 	patience   map[model.DiskID]*patience
+	weighed    time.Time
+	nodes      map[model.DiskID]model.NodeID // of the disks, when a slow one was found last
 	reach      map[model.DiskID]Reach
 	nextCare   time.Time
 	nextSearch time.Time
 	search     bool
 	unsure     []model.MemberChange // proposed for the present revision, outcome unknown
 	proposing  bool
+	proposed   *proposal // the last one, until it is known to be carried out
 	repairing  map[pageKey]bool
 	tombs      []tomb
 	fillNext   time.Time
@@ -117,6 +120,7 @@ type mistakes struct {
 	trimSeen        bool // free what a kept epoch sees
 	deltaKeeps      bool // a delta leaves what only the returning side has below its cutoff
 	revertOld       bool // revert with the stamp that the old version has
+	slowLast        bool // drop a slow disk also from a column that has no other copy
 }
 
 // Open takes the volume over: rec is the record after raft gave this node its

@@ -51,6 +51,9 @@ func printDisk(w io.Writer, d schema.Disk) {
 // drained says how far a disk is with leaving.
 func drained(d schema.DiskDrain) string {
 	text := fmt.Sprintf("%d of %d columns moved", d.Total-d.Left, d.Total)
+	if d.Errors > 0 {
+		text = fmt.Sprintf("retired for %d damaged blocks; %s", d.Errors, text)
+	}
 	if d.Seconds > 0 {
 		text += fmt.Sprintf(", about %s left", time.Duration(d.Seconds)*time.Second)
 	}
@@ -68,7 +71,10 @@ func newDiskRemove(a *app) *cobra.Command {
 
 Copies are made before the ones on the disk go, so that there are never fewer than before;
 volumes go on being used. "drystone disk show DISK" says how far it is and what it waits for.
-A disk that has failed leaves when what it had is rebuilt. Its file or device is left as it is.`,
+A disk that has failed leaves when what it had is rebuilt. Its file or device is left as it is.
+
+A disk of which 100 blocks were found damaged is emptied by itself, and stays listed: "disk
+remove" takes it out of the pool, "disk remove --cancel" lets it stay until 100 more are.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			id, err := model.ParseID[model.DiskID](args[0])

@@ -16,14 +16,16 @@ type VolumeMove struct {
 }
 
 // DiskDrain wishes that a disk leaves the pool, or with Cancel that it stays after
-// all. Returns the model.Disk.
+// all. With Errors, so many of its blocks were found damaged: the leader retires it for
+// that, and with Cancel they are forgiven. Returns the model.Disk.
 type DiskDrain struct {
 	Disk   model.DiskID `json:"disk"`
 	Cancel bool         `json:"cancel,omitempty"`
+	Errors uint64       `json:"errors,omitempty"`
 }
 
 // DiskRemove takes a disk out of the pool for ever. It is refused while the disk is
-// not to leave, and while a column has a member on it. Returns the model.Disk as it
+// not to leave or was retired, and while a column has a member on it. Returns the model.Disk as it
 // was.
 type DiskRemove struct {
 	Disk model.DiskID `json:"disk"`

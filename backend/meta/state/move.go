@@ -61,13 +61,20 @@ func (x *tx) diskDrain(c command.DiskDrain) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	was := d
 	switch {
-	case c.Cancel == !d.Draining():
-		return d, nil
 	case c.Cancel:
+		if d.Retired() || !d.Draining() {
+			d.Forgiven = max(d.Forgiven, d.Drain.Errors, c.Errors)
+		}
 		d.Drain = model.Drain{}
-	default:
-		d.Drain = model.Drain{Since: x.at, Columns: len(x.columnsOn(d.ID))}
+	case !d.Draining():
+		d.Drain = model.Drain{Since: x.at, Columns: len(x.columnsOn(d.ID)), Errors: c.Errors}
+	case c.Errors == 0:
+		d.Drain.Errors = 0 // it was retired, and an operator has seen it
+	}
+	if d == was {
+		return d, nil
 	}
 	return d, put(x, &x.disks, d)
 }
@@ -77,7 +84,7 @@ func (x *tx) diskRemove(c command.DiskRemove) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !d.Draining() {
+	if !d.Draining() || d.Retired() {
 		return nil, model.Errorf(model.Conflict, "the disk %s is not to leave the pool", d.ID)
 	}
 	if on := x.columnsOn(d.ID); len(on) > 0 {

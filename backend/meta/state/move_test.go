@@ -124,6 +124,37 @@ func TestDiskDrainAndRemove(t *testing.T) {
 	}
 }
 
+// A disk that the leader retired stays listed when it is empty, until an operator wishes
+// it to leave; one that stays after all has what was found on it forgiven.
+func TestDiskIsRetired(t *testing.T) {
+	r := small(t)
+	r.ok(volume(1, "data"))
+	d := r.disk(command.DiskDrain{Disk: 11, Errors: 120})
+	if !d.Draining() || !d.Retired() || d.Drain.Columns != 1 {
+		t.Errorf("a disk that was retired: %+v", d)
+	}
+	if again := r.disk(command.DiskDrain{Disk: 11, Errors: 130}); again != d {
+		t.Errorf("retired again it is %+v, want %+v", again, d)
+	}
+	d = r.disk(command.DiskDrain{Disk: 11, Cancel: true, Errors: 150})
+	if d.Draining() || d.Forgiven != 150 || d.Bad(249) || !d.Bad(250) {
+		t.Errorf("a disk that stays after all: %+v", d)
+	}
+	r.ok(command.DiskDrain{Disk: 31, Errors: 100})
+	refuse(t, r, []refusal{{"remove what nobody has seen", command.DiskRemove{Disk: 31}, model.Conflict}})
+	if d := r.disk(command.DiskDrain{Disk: 31}); !d.Draining() || d.Retired() {
+		t.Errorf("after an operator wished it to leave: %+v", d)
+	}
+	if d := r.disk(command.DiskDrain{Disk: 31, Errors: 200}); d.Retired() {
+		t.Errorf("a disk that an operator wishes to leave was retired: %+v", d)
+	}
+	r.ok(command.DiskRemove{Disk: 31})
+	r.ok(command.DiskDrain{Disk: 21})
+	if d := r.disk(command.DiskDrain{Disk: 21, Cancel: true, Errors: 5}); d.Forgiven != 0 {
+		t.Errorf("what nobody was told of is forgiven: %+v", d)
+	}
+}
+
 func TestClusterSet(t *testing.T) {
 	r := small(t)
 	set := func(balance bool, seconds int64) command.ClusterSet {

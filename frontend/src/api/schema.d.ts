@@ -1128,6 +1128,11 @@ export interface components {
             columns_total: number;
             /**
              * Format: int64
+             * @description blocks found damaged, for which the cluster retired it; such a disk stays listed when it is empty. Absent: an operator wishes it to leave
+             */
+            errors?: number;
+            /**
+             * Format: int64
              * @description at the pace so far; 0: not known
              */
             seconds_left: number;
