@@ -10,6 +10,7 @@ import (
 // Bad input is refused with one clear sentence and the right status, and changes
 // nothing.
 func TestBadInput(t *testing.T) {
+	t.Parallel()
 	c := up(t)
 	other := up(t, "--nodes", "1")
 	c.must("volume", "create", "taken", "64M")

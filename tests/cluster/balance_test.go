@@ -39,6 +39,7 @@ const movingSize = 96 << 20
 // gives it back when its disk is to leave the pool, and a disk whose file was removed
 // is rebuilt on others, without anybody's doing.
 func TestDataMoves(t *testing.T) {
+	t.Parallel()
 	c := up(t)
 	c.must("volume", "create", "load", "1G")
 	e := c.export("load", "node1")

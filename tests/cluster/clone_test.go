@@ -88,6 +88,7 @@ func (w *twin) pages() int {
 // and nobody else's; a clone of a clone's snapshot holds what that had; all together they
 // take the image and what differs; and with the last of them everything is free again.
 func TestClones(t *testing.T) {
+	t.Parallel()
 	c := up(t, "--storage-only")
 	c.must("image", "import", sourceImage(t), "--name", "base")
 	const base = 2 * imageBlocks * block // of all pages both copies

@@ -95,6 +95,7 @@ const loadSize = 768 << 20
 // comes back, then the other one: no error, no long stall, and all members are
 // active again each time, and what the volume takes is what was written.
 func TestNodesDieUnderLoad(t *testing.T) {
+	t.Parallel()
 	c := up(t)
 	c.must("volume", "create", "load", "2G")
 	e := c.export("load", "node1")
@@ -122,6 +123,7 @@ func TestNodesDieUnderLoad(t *testing.T) {
 // The node that holds the volume dies: whatever it acknowledged is read back from
 // another node, and again after it came back.
 func TestHolderDies(t *testing.T) {
+	t.Parallel()
 	c := up(t)
 	c.must("volume", "create", "held", "1G")
 	l := newLedger(64 << 20 / block)
@@ -180,6 +182,7 @@ func readBack(t *testing.T, c *cluster, name, node string, l *ledger) (checked i
 // Every daemon dies at once under load. They come back, the volume is taken over,
 // and everything acknowledged is there.
 func TestAllNodesDie(t *testing.T) {
+	t.Parallel()
 	c := up(t)
 	c.must("volume", "create", "all", "1G")
 	l := newLedger(64 << 20 / block)
@@ -207,6 +210,7 @@ func TestAllNodesDie(t *testing.T) {
 // A bit of a disk's file rots while its node is down. The read is right all the
 // same, the block is repaired, and the disk's counters say so.
 func TestBitRot(t *testing.T) {
+	t.Parallel()
 	c := up(t)
 	c.must("volume", "create", "rot", "1G")
 	l := newLedger(1 << 20 / block)
@@ -269,6 +273,7 @@ func TestBitRot(t *testing.T) {
 // is repaired, of a volume that is held by another node and of one that nobody holds;
 // what has none is an error for who asks and for who reads, and nothing else is.
 func TestScrub(t *testing.T) {
+	t.Parallel()
 	c := up(t)
 	c.must("volume", "create", "rot", "1G")
 	l := newLedger(1 << 20 / block)

@@ -135,6 +135,7 @@ func (c *cluster) beginsAgain(name string, before int64) {
 // node's daemon and of each of the others; it shuts down, starts again and finds
 // its disk as it left it.
 func TestGuestSurvives(t *testing.T) {
+	t.Parallel()
 	c := up(t)
 	files := filepath.Join("..", "..", "bin", "guest")
 	if _, err := os.Stat(filepath.Join(files, "vmlinuz")); err != nil {

@@ -15,6 +15,7 @@ import (
 // when only the daemon dies, the guard has killed the guest before it is started
 // again; when everything on the node dies, its disk is as the guest left it.
 func TestMachineOfALostNode(t *testing.T) {
+	t.Parallel()
 	c := up(t)
 	files := filepath.Join("..", "..", "bin", "guest")
 	if _, err := os.Stat(filepath.Join(files, "vmlinuz")); err != nil {

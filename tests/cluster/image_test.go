@@ -16,6 +16,7 @@ import (
 // which outlives it. An image that is damaged leaves nothing behind. A volume that is
 // exported by vhost-user is a disk to a QEMU that nobody of ours started.
 func TestImagesAndExports(t *testing.T) {
+	t.Parallel()
 	c := up(t, "--storage-only", "--disks", "1")
 	raw, qcow := makeImage(t)
 

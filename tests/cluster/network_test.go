@@ -22,6 +22,7 @@ const faultTime = 12 * time.Second
 // a while, with a volume in use: nothing that was acknowledged is lost, nothing old
 // is read, nobody who can be served waits long, and all is whole again afterwards.
 func TestNetwork(t *testing.T) {
+	t.Parallel()
 	l := newLab(t, func(string) {})
 	for _, fault := range []struct {
 		name   string

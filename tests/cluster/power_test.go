@@ -168,6 +168,7 @@ func (c *crowd) check(l *powerLab) {
 //
 // Then the drives only say that they sync, and the same test must see what is lost.
 func TestPower(t *testing.T) {
+	t.Parallel()
 	l := newPowerLab(t)
 	boot := l.bootFile()
 	l.failPower(powerfs.Nothing) // what was set up is there

@@ -13,6 +13,7 @@ import (
 // written is read as it was. An operator may let the disk stay, which holds, or take it
 // out of the pool.
 func TestBadDisk(t *testing.T) {
+	t.Parallel()
 	c := up(t)
 	c.must("volume", "create", "worn", "1G")
 	l := newLedger(1 << 20 / block)

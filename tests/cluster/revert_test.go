@@ -57,6 +57,7 @@ func (c *cluster) awaitSettled(name string, want int64) {
 // back: no error, the snapshot that stays does not change, and what only the others
 // kept is free again. Then the volume is reverted, back and forth.
 func TestSnapshotsUnderLoad(t *testing.T) {
+	t.Parallel()
 	c := up(t)
 	c.must("volume", "create", "snap", "1G")
 	e := c.export("snap", "node1")

@@ -13,6 +13,7 @@ import (
 // that takes the volume for itself, and after that has let go. It keeps nobody from
 // using the volume, and is told when the snapshot goes with it.
 func TestSnapshotIsReadThroughHolders(t *testing.T) {
+	t.Parallel()
 	c := up(t, "--storage-only")
 	const blocks = 256
 	c.must("volume", "create", "kept", "64M")
@@ -73,6 +74,7 @@ func TestSnapshotIsReadThroughHolders(t *testing.T) {
 // after the other has answered, no snapshot has the second ahead of the first, nor more
 // than one write behind. Where they are used on different nodes, none is cut.
 func TestVMIsCutAtOneMoment(t *testing.T) {
+	t.Parallel()
 	c := up(t, "--storage-only")
 	const first, second = "pair-disk1", "pair-disk2"
 	c.must("vm", "create", "pair", "--disk", "16M", "--disk", "16M")
