@@ -1,14 +1,14 @@
 package model
 
-// write admits a guest's write or discard, unless one that overlaps is in flight,
-// or a joining member that is sent to has not got the page yet.
+// write admits a guest's write or discard, unless one that overlaps is in flight, or
+// the page is locked because it is just copied to a joining member.
 func (m *Model) write(s *State, k int, out emit) {
 	h := &s.H[k]
 	if s.Writes == m.Writes || h.Pends == maxPending {
 		return
 	}
 	for p := range m.Pages {
-		if !m.reached(s, h, p) {
+		if m.copied(s, h, p) {
 			continue
 		}
 		for b := range m.Blocks {
@@ -22,18 +22,29 @@ func (m *Model) write(s *State, k int, out emit) {
 	}
 }
 
-// reached reports whether every joining member that is sent to has a page.
-func (m *Model) reached(s *State, h *Holder, p uint8) bool {
+// copied reports whether a page is on its way to a joining member.
+func (m *Model) copied(s *State, h *Holder, p uint8) bool {
 	joining := h.View.with(Joining) & h.Prepared
 	for d := range m.Disks {
-		if !joining.has(d) || m.Mistake == FillOverwrites {
-			continue
-		}
-		if h.Filled[d]>>p&1 == 0 || h.FillEnd[d][p] != 0 && !m.applied(s, h, d, h.FillEnd[d][p]) {
-			return false
+		end := h.FillEnd[d][p]
+		if joining.has(d) && end != 0 && !m.applied(s, h, d, end) && m.Mistake != FillOverwrites {
+			return true
 		}
 	}
-	return true
+	return false
+}
+
+// takers are the members that are sent what is done to a page: the active ones, and
+// the joining ones that have reached it.
+func (m *Model) takers(h *Holder, p uint8) Set {
+	out := h.View.with(Active)
+	joining := h.View.with(Joining) & h.Prepared
+	for d := range m.Disks {
+		if joining.has(d) && (p >= m.Pages || h.Filled[d]>>p&1 != 0 || m.Mistake == FillOverwrites) {
+			out |= one(d)
+		}
+	}
+	return out
 }
 
 func (m *Model) issue(s *State, k int, p, b uint8, out emit) {
@@ -49,14 +60,13 @@ func (m *Model) issue(s *State, k int, p, b uint8, out emit) {
 	out(Step{Name: "write (id, page, block)", A: t.Writes, B: p, C: b}, &t)
 }
 
-// begin draws a number and sends a message to all active members, and to the
-// joining ones that promised.
+// begin draws a number and sends a message to all who take it.
 func (m *Model) begin(t *State, k int, w Pending, x Msg) {
 	h := &t.H[k]
 	h.Number++
 	x.Order, x.Mark = at(h.Gen, h.Number), h.Mark
 	w.Number = h.Number
-	w.Wait = h.View.with(Active) | h.View.with(Joining)&h.Prepared
+	w.Wait = m.takers(h, w.Page)
 	h.Pend[h.Pends] = w
 	h.Pends++
 	for d := range m.Disks {

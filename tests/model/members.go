@@ -89,26 +89,27 @@ func (m *Model) join(s *State, k int, out emit) {
 
 // fill makes one page of a joining member equal to an active member's where either
 // side is above the cutoff. What differs is copied under the page's lock: no write
-// to it is in flight. What does not needs none, but everything that was sent before
-// the member had its row must have ended.
+// to it is in flight. What does not needs none, but everything that the member was not
+// sent must have ended.
 func (m *Model) fill(s *State, k int, out emit) {
 	h := &s.H[k]
 	for d := range m.Disks {
-		if h.View.Member[d].Role != Joining || !h.Prepared.has(d) || m.blocked(h, d) {
+		if h.View.Member[d].Role != Joining || !h.Prepared.has(d) {
 			continue
 		}
 		for p := range m.Pages {
-			if h.Filled[d]>>p&1 == 0 {
+			if h.Filled[d]>>p&1 == 0 && !m.blocked(h, d, p) {
 				m.fillPage(s, k, d, p, out)
 			}
 		}
 	}
 }
 
-// blocked reports whether something is open that the joining member was not sent.
-func (m *Model) blocked(h *Holder, d int) bool {
+// blocked reports whether something is open of a page that the joining member was not
+// sent.
+func (m *Model) blocked(h *Holder, d int, p uint8) bool {
 	for _, w := range h.Pend[:h.Pends] {
-		if w.Number <= h.Barrier[d] {
+		if w.overlaps(p, wholePage) && !w.Wait.has(d) && m.Mistake != NoBarrier {
 			return true
 		}
 	}

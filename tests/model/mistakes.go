@@ -57,7 +57,7 @@ var mistakeName = [mistakes]string{
 	NoFence:            "no generation check when a message is applied",
 	ServeEarly:         "serve before the takeover has copied",
 	FillOverwrites:     "fill overwrites newer",
-	NoBarrier:          "fill begins while older writes are open",
+	NoBarrier:          "fill finds equal while something unsent is open",
 	DeltaOneSided:      "delta ignores the returning side",
 	CutoffHigh:         "cutoff above the watermark",
 	JoinWithoutPrepare: "skip the promise of a joining member",

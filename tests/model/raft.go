@@ -199,7 +199,7 @@ func (s *State) believe(k int, members [maxDisks]Member) {
 			continue
 		}
 		h.Asked, h.Prepared = h.Asked.without(one(d)), h.Prepared.without(one(d))
-		h.AskedAt[d], h.Roll[d], h.Barrier[d], h.Filled[d] = 0, 0, 0, 0
+		h.AskedAt[d], h.Roll[d], h.Filled[d] = 0, 0, 0
 		h.FillAt[d], h.FillEnd[d] = [maxPages]uint8{}, [maxPages]uint8{}
 		for i := range h.Pend[:h.Pends] {
 			h.Pend[i].Wait = h.Pend[i].Wait.without(one(d))

@@ -185,7 +185,6 @@ type Holder struct {
 
 	AskedAt [maxDisks]uint8           // number the promised row begins after
 	Roll    [maxDisks]uint8           // number that ends the roll-forward
-	Barrier [maxDisks]uint8           // numbers up to it were not sent to the joining member
 	Filled  [maxDisks]uint8           // pages it was made equal in, by bit
 	FillAt  [maxDisks][maxPages]uint8 // first number of the copy of a page
 	FillEnd [maxDisks][maxPages]uint8 // and the last

@@ -56,8 +56,6 @@ func (m *Model) promised(t *State, k, d int, mark Stamp) {
 	h.Prepared |= one(d)
 	if h.View.Member[d].Role == Active {
 		h.Mark = max(h.Mark, mark)
-	} else if m.Mistake != NoBarrier {
-		h.Barrier[d] = h.Number
 	}
 }
 

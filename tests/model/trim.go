@@ -12,9 +12,9 @@ func (m *Model) deleteSnapshot(s *State, out emit) {
 }
 
 // trim removes a version that no kept epoch sees: not that of a snapshot, and not
-// the present one, as the holder knows it. Every active and joining member is sent
-// that; one that has not reached the page yet is waited for, and one that is stale
-// loses it when it is filled (differs).
+// the present one, as the holder knows it. Who takes what is done to the page is sent
+// that; a joining member that has not reached it, and one that is stale, loses it when
+// it is filled (differs).
 func (m *Model) trim(s *State, k int, out emit) {
 	h := &s.H[k]
 	if !m.Trim || h.Pends == maxPending {
@@ -22,7 +22,7 @@ func (m *Model) trim(s *State, k int, out emit) {
 	}
 	source := h.View.with(Active).first()
 	for p := range m.Pages {
-		if h.busy(p, wholePage) || !m.reached(s, h, p) {
+		if h.busy(p, wholePage) || m.copied(s, h, p) {
 			continue
 		}
 		for e := range h.View.Epoch {

@@ -115,7 +115,7 @@ func (v *Volume) removeVersion(ctx context.Context, c int, page uint32, e model.
 
 // run starts a job whose parts name their rows, and waits for it.
 func (v *Volume) run(ctx context.Context, j *job) error {
-	if _, err := v.start(j); err != nil {
+	if err := v.start(j); err != nil {
 		j.drop()
 		return err
 	}

@@ -5,8 +5,8 @@
 //
 // What a caller may rely on:
 //
-//   - A write is answered when every active and joining member of its columns has
-//     it durable, or when the record says, by compare-and-swap, that the one which
+//   - A write is answered when every active member of its columns has it durable, and
+//     every joining one that has reached its pages, or when the record says, by compare-and-swap, that the one which
 //     has not is no member any more. A flush therefore finds nothing to do.
 //   - A read never returns something older than what was acknowledged or read
 //     before, and never a block whose checksum does not match.

@@ -2,6 +2,7 @@ package volume
 
 import (
 	"context"
+	"math"
 	"slices"
 	"time"
 
@@ -24,12 +25,17 @@ const (
 )
 
 // A fill is how far a joining member has come. Its fields are guarded by
-// Volume.mu. A page that was reached is equal to that of the active members, and
-// gets every write; a write to another one fills it first.
+// Volume.mu.
+//
+// Invariant: a page that was reached is equal to that of the active members, and gets
+// every write. What is written to another one is not sent, for it will be copied: the
+// walk passes a page only if it was made equal with no write to it in flight, or was
+// found equal after all that was not sent before had ended, with nothing written since.
 type fill struct {
 	column   int
 	member   *member
-	barrier  uint64                // numbers up to it were not sent to the member
+	barrier  uint64                // numbers up to it were perhaps not sent to the member
+	missed   uint32                // the lowest page of which a later one was not sent
 	cursor   uint32                // pages below it were reached by the walk
 	ahead    map[uint32]*[4]uint64 // pages reached otherwise, 256 to an entry
 	finished bool
@@ -70,15 +76,19 @@ func (f *fill) moveTo(to uint32) {
 	}
 }
 
-// covers reports whether all pages a part touches were reached.
-func (f *fill) covers(p *part) bool {
-	for page, end := p.pages(); page < end; page++ {
-		if !f.has(page) {
-			return false
-		}
+// takes reports whether the member is sent a part: if its pages were reached, which all
+// of them were, or none (split). If not, the walk has to know.
+func (f *fill) takes(p *part) bool {
+	page, end := p.pages()
+	if page == end || f.has(page) {
+		return true
 	}
-	return true
+	f.missed = min(f.missed, page)
+	return false
 }
+
+// noPage is above every page.
+const noPage = math.MaxUint32
 
 // pages are the pages [from, end) that a part touches.
 func (p *part) pages() (from, end uint32) {
@@ -189,15 +199,17 @@ func (v *Volume) alive(f *fill) bool {
 }
 
 // walk goes over all pages that the source or the joining member has, in order,
-// and makes them equal.
+// and makes them equal. It goes over a stretch again as long as something was written
+// to pages of it that were not reached; each is reached then.
 func (v *Volume) walk(ctx context.Context, f *fill) error {
-	if err := v.passBarrier(ctx, f); err != nil {
-		return err
-	}
 	for v.current(f) {
 		v.mu.Lock()
 		from := f.cursor
+		f.barrier, f.missed = v.number, noPage
 		v.mu.Unlock()
+		if err := v.passBarrier(ctx, f); err != nil {
+			return err
+		}
 		pages, to, done, err := v.compare(ctx, f, from)
 		if err != nil {
 			return err
@@ -205,29 +217,37 @@ func (v *Volume) walk(ctx context.Context, f *fill) error {
 		group, ctx := errgroup.WithContext(ctx)
 		group.SetLimit(fillWorkers)
 		for _, page := range pages {
-			group.Go(func() error { return v.fillPage(ctx, f, page, true) })
+			group.Go(func() error { return v.fillPage(ctx, f, page) })
 		}
 		if err := group.Wait(); err != nil {
 			return err
 		}
-		v.mu.Lock()
-		if f.moveTo(to); done && v.alive(f) {
-			f.finished, f.ahead = true, nil
-			if v.filledBy.IsZero() {
-				v.filledBy, v.wake = time.Now().Add(gatherTime), true
-			}
-		}
-		v.unlock()
-		if done {
+		if v.passed(f, to, done) && done {
 			return nil
 		}
 	}
 	return nil
 }
 
-// passBarrier waits until everything sent before the member got its row has
-// reached the active ones, so that a listing of them misses nothing that the
-// member will not get.
+// passed notes that the walk has reached all pages below to, or, if that is the end,
+// all there are; not if something was written to one of them that was not sent.
+func (v *Volume) passed(f *fill, to uint32, done bool) bool {
+	v.mu.Lock()
+	defer v.unlock()
+	if f.missed != noPage && (done || f.missed < to) && !v.plant.fillMisses {
+		return false
+	}
+	if f.moveTo(to); done && v.alive(f) {
+		f.finished, f.ahead = true, nil
+		if v.filledBy.IsZero() {
+			v.filledBy, v.wake = time.Now().Add(gatherTime), true
+		}
+	}
+	return true
+}
+
+// passBarrier waits until everything that was perhaps not sent to the member has
+// reached the active ones, so that a listing of them misses nothing of it.
 func (v *Volume) passBarrier(ctx context.Context, f *fill) error {
 	for {
 		v.mu.Lock()
@@ -245,8 +265,8 @@ func (v *Volume) passBarrier(ctx context.Context, f *fill) error {
 }
 
 // compare lists a stretch of pages on an active member and on the joining one,
-// and returns those that are not known to be equal. The others stay equal: any
-// write to one fills it first.
+// and returns those that are not known to be equal. The others stay equal until one is
+// written to, which the fill notes.
 func (v *Volume) compare(ctx context.Context, f *fill, from uint32) (pages []uint32, to uint32, done bool, err error) {
 	here, err := v.listAny(ctx, f.column, disk.List{Column: uint32(f.column), From: from, Max: listMax})
 	if err != nil {
@@ -318,24 +338,29 @@ func (v *Volume) listAny(ctx context.Context, c int, l disk.List) (disk.Listing,
 	return disk.Listing{}, err
 }
 
-// fillPage makes one page equal, under its lock.
-func (v *Volume) fillPage(ctx context.Context, f *fill, page uint32, slowly bool) error {
-	s := v.pageSpan(f.column, page)
-	if !v.plant.fillOverwrites {
-		if err := v.spans.acquire(ctx, &s); err != nil {
-			return err
-		}
-		defer v.spans.release(&s)
-	}
+// fillPage makes one page equal, and keeps to the pace of filling.
+func (v *Volume) fillPage(ctx context.Context, f *fill, page uint32) error {
 	began := time.Now()
-	copied, err := v.equalise(ctx, f, page)
-	if err != nil || !slowly || copied == 0 {
+	copied, err := v.fillLocked(ctx, f, page)
+	if err != nil || copied == 0 {
 		return err
 	}
 	return v.throttle(ctx, copied, time.Since(began))
 }
 
-// equalise does the work of fillPage; the page is locked by the caller. It
+// fillLocked makes one page equal, under its lock.
+func (v *Volume) fillLocked(ctx context.Context, f *fill, page uint32) (model.Bytes, error) {
+	s := v.pageSpan(f.column, page)
+	if !v.plant.fillOverwrites {
+		if err := v.spans.acquire(ctx, &s); err != nil {
+			return 0, err
+		}
+		defer v.spans.release(&s)
+	}
+	return v.equalise(ctx, f, page)
+}
+
+// equalise does the work of fillLocked; the page is locked by the caller. It
 // returns how many bytes it copied.
 func (v *Volume) equalise(ctx context.Context, f *fill, page uint32) (copied model.Bytes, err error) {
 	v.mu.Lock()
@@ -443,45 +468,4 @@ func (v *Volume) pace(ctx context.Context, next *time.Time, rate, did model.Byte
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-}
-
-// fillFor fills the pages that a job touches; the caller holds their lock.
-func (v *Volume) fillFor(ctx context.Context, j *job) error {
-	type todo struct {
-		fill *fill
-		page uint32
-	}
-	var list []todo
-	v.mu.Lock()
-	for i := range j.parts {
-		p := &j.parts[i]
-		for _, m := range v.columns[p.column].members {
-			if m.fill == nil {
-				continue
-			}
-			for page, end := p.pages(); page < end; page++ {
-				if !m.fill.has(page) {
-					list = append(list, todo{m.fill, page})
-				}
-			}
-		}
-	}
-	v.mu.Unlock()
-	for _, t := range list {
-		for {
-			_, err := v.equalise(ctx, t.fill, t.page)
-			if err == nil {
-				break
-			}
-			if ended := v.Err(); ended != nil {
-				return ended
-			}
-			select { // it will be dropped, or come back
-			case <-time.After(resendMax):
-			case <-ctx.Done():
-				return ctx.Err()
-			}
-		}
-	}
-	return nil
 }

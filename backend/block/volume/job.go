@@ -2,6 +2,7 @@ package volume
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,7 +24,7 @@ type part struct {
 	page    uint32
 	version disk.Version
 	lost    uint16 // blocks of the version that nobody has
-	only    *row   // the one row it goes to; nil: all active and joining members
+	only    *row   // the one row it goes to; nil: those of all active members, and of joining ones that have reached its pages
 	fresh   bool   // a Copy that makes a version there was not: its stamp is its number
 }
 
@@ -129,25 +130,62 @@ func (v *Volume) recycle(m *message) {
 }
 
 // start draws the numbers of a job's parts, puts them into their rows and hands
-// them over. It reports false, and does nothing, if a part touches a page that a
-// joining member has not got yet: the caller fills it and tries again.
-func (v *Volume) start(j *job) (started bool, err error) {
+// them over.
+func (v *Volume) start(j *job) error {
 	now := time.Now()
 	v.mu.Lock()
 	if v.err != nil {
 		err := v.err
 		v.unlock()
-		return false, err
+		return err
 	}
-	for i := range j.parts {
-		if p := &j.parts[i]; p.only == nil && !v.reached(p) {
-			v.unlock()
-			return false, nil
-		}
+	if !v.whole {
+		v.split(j)
 	}
 	v.begin(j, now)
 	v.pump(j.rows)
-	return true, nil
+	return nil
+}
+
+// split cuts the parts of which a joining member has reached some pages only: it is
+// sent those, and not the others. v.mu is held.
+func (v *Volume) split(j *job) {
+	for i := 0; i < len(j.parts); i++ {
+		p := &j.parts[i]
+		if p.only != nil || p.kind == disk.Copy || p.kind == disk.Remove {
+			continue
+		}
+		page, end := p.pages()
+		if page == end {
+			continue
+		}
+		next := page + 1
+		for next < end && v.sameFor(p.column, page, next) {
+			next++
+		}
+		if next == end {
+			continue
+		}
+		rest := *p
+		n := uint64(layout.FirstBlock(next) - p.block)
+		p.count = n
+		rest.block, rest.count = layout.FirstBlock(next), rest.count-n
+		if rest.kind == disk.Write {
+			rest.at += int(n)
+		}
+		j.parts = slices.Insert(j.parts, i+1, rest)
+	}
+}
+
+// sameFor reports whether each joining member of a column has reached both pages or
+// neither; v.mu is held.
+func (v *Volume) sameFor(column int, a, b uint32) bool {
+	for _, m := range v.columns[column].members {
+		if m.fill != nil && m.fill.has(a) != m.fill.has(b) {
+			return false
+		}
+	}
+	return true
 }
 
 // begin draws a number for each part and puts it into its rows; v.mu is held, and
@@ -183,7 +221,7 @@ func (v *Volume) fanOut(g *group, p *part, number uint64, now time.Time) {
 		v.put(g, p, p.only, number, now)
 	} else {
 		for _, m := range v.columns[p.column].members {
-			if m.row != nil && (m.fill == nil || v.plant.fillOverwrites || m.fill.covers(p)) {
+			if m.row != nil && (m.fill == nil || v.plant.fillOverwrites || m.fill.takes(p)) {
 				v.put(g, p, m.row, number, now)
 			}
 		}
@@ -213,17 +251,6 @@ func (v *Volume) put(g *group, p *part, r *row, number uint64, now time.Time) {
 	g.job.rows = append(g.job.rows, nil)
 	copy(g.job.rows[1:], g.job.rows)
 	g.job.rows[0] = r
-}
-
-// reached reports whether every joining member that is sent to has the pages a
-// part touches; v.mu is held.
-func (v *Volume) reached(p *part) bool {
-	for _, m := range v.columns[p.column].members {
-		if m.fill != nil && !m.fill.covers(p) && !v.plant.fillOverwrites {
-			return false
-		}
-	}
-	return true
 }
 
 func (v *Volume) openGroup(g *group) {

@@ -135,7 +135,7 @@ func (v *Volume) adoptColumn(c int, members []model.Member) {
 // give makes a joining member one that is sent to and filled; v.mu is held.
 func (v *Volume) give(c int, m *member, r *row) {
 	m.row = r
-	m.fill = &fill{column: c, member: m, barrier: v.number, began: time.Now()}
+	m.fill = &fill{column: c, member: m, began: time.Now()}
 	poke(v.filler)
 }
 

@@ -27,6 +27,10 @@ func TestSimulationCatchesMistakes(t *testing.T) {
 			{"a member crashes", 2, func(w *simWorld) { w.crashMember() }},
 			{"slow disk", 2, func(w *simWorld) { w.slowDisk(100 * time.Millisecond) }},
 		}},
+		{"fill passes what was written meanwhile", mistakes{fillMisses: true}, []simFault{
+			{"a member crashes", 2, func(w *simWorld) { w.crashMember() }},
+			{"slow disk", 2, func(w *simWorld) { w.slowDisk(100 * time.Millisecond) }},
+		}},
 		{"delta ignores the returning side", mistakes{deltaOneSided: true}, []simFault{
 			{"one is a write ahead", 1, func(w *simWorld) { w.oneAhead() }},
 		}},

@@ -80,13 +80,8 @@ func (v *Volume) revertPage(ctx context.Context, r model.Revert, c int, page uin
 }
 
 // restore makes the part that gives a page what the snapshot has of it; the page is
-// locked. It may be called again for the same job.
+// locked.
 func (v *Volume) restore(ctx context.Context, r model.Revert, j *job, c int, page uint32) (model.Bytes, error) {
-	if j.data != nil {
-		j.data.Release()
-		j.data = nil
-	}
-	j.parts, j.sums = j.parts[:0], j.sums[:0]
 	have, err := v.versions(ctx, c, page)
 	if err != nil {
 		return 0, err

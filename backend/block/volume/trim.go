@@ -18,17 +18,14 @@ import (
 // members hold then, and only of versions at or below the present epoch of the very
 // record that says what is kept: so a record that is old is safe to judge by.
 //
-// Every active member, and every joining one, loses the version by one message in
-// its row. A joining member that has not reached the page yet would be passed over;
-// then the page waits until it has, or until it is none any more. A stale one keeps
-// what it has: when it comes back, filling takes away what its source has not
-// (differs). What a takeover finds half removed it puts back, and the trim of the new
+// Every active member, and every joining one that has reached the page, loses the
+// version by one message in its row. Others keep what they have: filling takes away
+// what its source has not (differs). What a takeover finds half removed it puts back, and the trim of the new
 // holder, which starts over, removes again.
 
 // A trimView is what is kept, and what a pass over the volume has found.
 type trimView struct {
 	kept    []model.Epoch // the present one is the last
-	waits   atomic.Bool   // a page could not be looked at: a member is being filled
 	lingers atomic.Int64  // pages with a version only the present epoch sees
 }
 
@@ -91,9 +88,6 @@ func (v *Volume) trim(ctx context.Context) error {
 	switch {
 	case err != nil || !whole:
 		return err
-	case t.waits.Load():
-		return model.Errorf(model.Unavailable,
-			"what deleted snapshots of volume %s have left is freed when its columns are filled", v.id)
 	case t.lingers.Load() == 0:
 		return v.tended(ctx, model.Tended{Trimmed: rec.Trim.Since})
 	case rec.Trim.Rests:
@@ -130,13 +124,10 @@ func (v *Volume) trimPage(ctx context.Context, t *trimView, c int, page uint32) 
 		return err
 	}
 	freed, err := v.removals(ctx, t, j, c, page)
-	started := false
 	if err == nil && len(j.parts) > 0 {
-		if started, err = v.start(j); err == nil && !started {
-			t.waits.Store(true)
-		}
+		err = v.start(j)
 	}
-	if !started {
+	if err != nil || len(j.parts) == 0 {
 		v.spans.release(&j.span)
 		j.drop()
 		return err

@@ -111,6 +111,7 @@ type mistakes struct {
 	skipPromise     bool // a member that joins is not asked for its promise
 	serveEarly      bool // serve before the takeover has copied
 	fillOverwrites  bool // fill without the page lock, over newer writes
+	fillMisses      bool // the walk passes pages that were written to and not sent
 	deltaOneSided   bool // a delta ignores what only the returning side has
 	repairUnlocked  bool // repair without the page lock, over newer writes
 	compareUnlocked bool // compare a page without its lock, while it is written

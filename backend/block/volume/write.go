@@ -13,10 +13,8 @@ import (
 const (
 	// maxPiece bounds one read-modify-write and one bounced read.
 	maxPiece = 4 << 20
-	// A discard is cut into pieces, each locked by itself: large ones, unless a
-	// member is being filled, because then each page is filled first.
-	discardWhole    = 1 << 30
-	discardDegraded = int64(model.StripeUnit)
+	// discardPiece bounds what a discard locks at once.
+	discardPiece = 1 << 30
 )
 
 // WriteAt writes b.Bytes at off and returns when the write will survive. The
@@ -83,40 +81,27 @@ func (v *Volume) cut(j *job, kind disk.Kind, off, n int64) {
 }
 
 // issue locks [lo, hi), runs prepare if there is one, sends the job and waits for
-// it. Where a joining member lacks a page that the job touches, it locks whole
-// pages, fills them, and begins again. It uses the job up.
+// it. It uses the job up.
 func (v *Volume) issue(ctx context.Context, j *job, lo, hi int64, prepare func(context.Context) error) error {
 	s := &j.span
 	s.lo, s.hi, s.exclusive = lo, hi, true
-	for wide := false; ; wide = true {
-		if wide {
-			const page = int64(model.PageSize)
-			s.lo, s.hi = lo/page*page, (hi+page-1)/page*page
-		}
-		if err := v.spans.acquire(ctx, s); err != nil {
-			j.drop()
-			return err
-		}
-		var err error
-		if prepare != nil {
-			err = prepare(ctx)
-		}
-		if err == nil && wide {
-			err = v.fillFor(ctx, j)
-		}
-		started := false
-		if err == nil {
-			started, err = v.start(j)
-		}
-		if started {
-			return v.wait(ctx, j)
-		}
-		v.spans.release(s)
-		if err != nil {
-			j.drop()
-			return err
-		}
+	if err := v.spans.acquire(ctx, s); err != nil {
+		j.drop()
+		return err
 	}
+	var err error
+	if prepare != nil {
+		err = prepare(ctx)
+	}
+	if err == nil {
+		err = v.start(j)
+	}
+	if err != nil {
+		v.spans.release(s)
+		j.drop()
+		return err
+	}
+	return v.wait(ctx, j)
 }
 
 // modify writes data that does not begin or end at a block's edge; nil data
@@ -159,7 +144,7 @@ func (v *Volume) modifyPiece(ctx context.Context, data []byte, off, n int64) err
 		} else {
 			copy(buf[off-lo:], data)
 		}
-		j.sums = sumAll(buf, j.sums[:0])
+		j.sums = sumAll(buf, j.sums)
 		return nil
 	})
 }
@@ -180,7 +165,7 @@ func (v *Volume) Discard(ctx context.Context, off, n int64) error {
 			err = v.modify(ctx, nil, off, lo-off)
 		}
 		for at := lo; at < hi && err == nil; {
-			piece := v.discardPiece(at, hi)
+			piece := min(hi-at, discardPiece-at%discardPiece)
 			err = v.discard(ctx, at, piece)
 			at += piece
 		}
@@ -199,17 +184,6 @@ func (v *Volume) Discard(ctx context.Context, off, n int64) error {
 
 // WriteZeroes makes n bytes at off read as zeros.
 func (v *Volume) WriteZeroes(ctx context.Context, off, n int64) error { return v.Discard(ctx, off, n) }
-
-// discardPiece returns how much of [at, hi) to discard at once.
-func (v *Volume) discardPiece(at, hi int64) int64 {
-	v.mu.Lock()
-	piece := discardDegraded
-	if v.whole {
-		piece = discardWhole
-	}
-	v.mu.Unlock()
-	return min(hi-at, piece-at%piece)
-}
 
 func (v *Volume) discard(ctx context.Context, off, n int64) error {
 	j := v.newJob()
