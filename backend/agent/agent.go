@@ -25,11 +25,11 @@ import (
 type Config struct {
 	Cluster model.ClusterID
 	Self    model.NodeID
-	Disks   []string       // paths of disks in files
+	Disks   []string       // paths of disks in files; they are looked for beside these, too
 	Devices []model.DiskID // disks on block devices, found by their superblock
 	// MapMemory bounds the page map's cache of each disk; zero: disk.DefaultMapMemory.
 	MapMemory model.Bytes
-	Mounts    string // folder that the maps of those are mounted in
+	Mounts    string // folder of files with disks, and that maps are mounted in; empty: no device is looked at
 	Run       string // folder of sockets
 	Files     string // folder of boot files
 	Scratch   string // folder for uploads
@@ -63,6 +63,7 @@ type Agent struct {
 	log           *slog.Logger
 	files         Files
 	disks         disks
+	finds         finds
 	holds         holds
 	usage         usage
 	scrubs        scrubs
@@ -82,7 +83,7 @@ func New(cfg Config) *Agent {
 	ctx, cancel := context.WithCancel(context.Background())
 	a := &Agent{
 		cfg: cfg, log: cfg.Log, files: NewFiles(cfg.Files), ctx: ctx, cancel: cancel,
-		disks: newDisks(), saving: make(chan struct{}, 1),
+		disks: newDisks(), finds: newFinds(), saving: make(chan struct{}, 1),
 		holds: holds{all: map[model.VolumeID]*Hold{}},
 		usage: usage{nodes: map[model.NodeID]Usage{}},
 		reads: newReads(),
@@ -118,14 +119,28 @@ func New(cfg Config) *Agent {
 	return a
 }
 
-// Start opens the node's disks. When it returns, holders elsewhere can reach
-// them; guests and volumes follow in Run, once there is a record to go by.
-func (a *Agent) Start(ctx context.Context) { a.openDisks(ctx) }
+// Start opens the node's disks, as soon as the cluster says that they are its own.
+// When it returns, holders elsewhere can reach them, unless the cluster was not there
+// within ten seconds: then Run opens them when it is. Guests and volumes follow in Run.
+func (a *Agent) Start(ctx context.Context) {
+	if len(a.cfg.Disks)+len(a.cfg.Devices) == 0 {
+		return
+	}
+	short, cancel := context.WithTimeout(ctx, awaitCluster)
+	defer cancel()
+	if a.cfg.Meta.Lease().Wait(short) != nil {
+		a.log.Info("disks are opened when the cluster is in reach")
+		return
+	}
+	if err := a.tendDisks(ctx, a.cfg.Meta.Lease()); err != nil && ctx.Err() == nil {
+		a.log.Warn("disks were not looked after", "err", err)
+	}
+}
 
 // Run does the node's part until ctx ends; then it lets its volumes go and closes
 // its disks. Guests run on: QEMU waits for the next daemon.
 func (a *Agent) Run(ctx context.Context) error {
-	a.work.Go(func() { a.reporting(a.ctx) })
+	a.work.Go(func() { a.finding(a.ctx) })
 	a.work.Go(func() { a.collecting(a.ctx) })
 	a.work.Go(func() { a.tidying(a.ctx) })
 	a.work.Go(func() { a.following(a.ctx) })

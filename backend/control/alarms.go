@@ -29,6 +29,13 @@ func alarms(view *state.View, disks []placement.Disk, blocked map[model.DiskID]s
 				Text: fmt.Sprintf("disk %s cannot leave the pool yet: %s", d.ID, blocked[d.ID]),
 			})
 		}
+		if twin := rec.Twin; twin.Node != 0 {
+			out = append(out, model.Alarm{
+				Code: "disk_twice", Severity: model.Serious, Object: "disk " + d.ID.String(),
+				Text: fmt.Sprintf("disk %s is there twice, on %s and as %s on %s: one is an image of the other; "+
+					"the second is not used, take it away", d.ID, nodeName(view, rec.Node), twin.Path, nodeName(view, twin.Node)),
+			})
+		}
 		if !d.Up {
 			continue
 		}
@@ -70,4 +77,11 @@ func fullness(used, size model.Bytes) (share int, level model.Severity) {
 		return share, model.Warning
 	}
 	return share, ""
+}
+
+func nodeName(view *state.View, id model.NodeID) string {
+	if n, err := view.Node(id); err == nil {
+		return n.Name
+	}
+	return id.String()
 }

@@ -19,7 +19,9 @@ type poolDisk struct {
 	Node    string `json:"node_name"`
 	Path    string `json:"path"`
 	State   string `json:"state"`
+	Used    int64  `json:"used_bytes"`
 	Columns int    `json:"columns"`
+	Error   string `json:"error"`
 }
 
 func (c *cluster) disks() []poolDisk {
