@@ -59,7 +59,8 @@ type Config struct {
 // An Agent is the hands of one node. It is safe for concurrent use.
 type Agent struct {
 	cfg           Config
-	saving        chan struct{} // held by who changes cfg.Disks and cfg.Devices, after Start
+	saving        chan struct{} // held by who changes cfg.Disks and cfg.Devices
+	given         bool          // there were any when the daemon began
 	log           *slog.Logger
 	files         Files
 	disks         disks
@@ -78,12 +79,13 @@ type Agent struct {
 	work   sync.WaitGroup // of every goroutine the agent started
 }
 
-// New makes an agent and registers its calls; nothing happens before Start.
+// New makes an agent and registers its calls; nothing happens before Run.
 func New(cfg Config) *Agent {
 	ctx, cancel := context.WithCancel(context.Background())
 	a := &Agent{
 		cfg: cfg, log: cfg.Log, files: NewFiles(cfg.Files), ctx: ctx, cancel: cancel,
 		disks: newDisks(), finds: newFinds(), saving: make(chan struct{}, 1),
+		given: len(cfg.Disks)+len(cfg.Devices) > 0,
 		holds: holds{all: map[model.VolumeID]*Hold{}},
 		usage: usage{nodes: map[model.NodeID]Usage{}},
 		reads: newReads(),
@@ -119,26 +121,21 @@ func New(cfg Config) *Agent {
 	return a
 }
 
-// Start opens the node's disks, as soon as the cluster says that they are its own.
-// When it returns, holders elsewhere can reach them, unless the cluster was not there
-// within ten seconds: then Run opens them when it is. Guests and volumes follow in Run.
-func (a *Agent) Start(ctx context.Context) {
-	if len(a.cfg.Disks)+len(a.cfg.Devices) == 0 {
+// AwaitDisks waits until the disks that this node was given are open, as far as they
+// are there and its own; at most five seconds, for it may be long until there is a
+// cluster that says whose they are. Run opens them.
+func (a *Agent) AwaitDisks(ctx context.Context) {
+	if !a.given {
 		return
 	}
-	short, cancel := context.WithTimeout(ctx, awaitCluster)
+	ctx, cancel := context.WithTimeout(ctx, awaitCluster)
 	defer cancel()
-	if a.cfg.Meta.Lease().Wait(short) != nil {
-		a.log.Info("disks are opened when the cluster is in reach")
-		return
-	}
-	if err := a.tendDisks(ctx, a.cfg.Meta.Lease()); err != nil && ctx.Err() == nil {
-		a.log.Warn("disks were not looked after", "err", err)
-	}
+	_ = a.finds.await(ctx) // the disks follow
 }
 
 // Run does the node's part until ctx ends; then it lets its volumes go and closes
-// its disks. Guests run on: QEMU waits for the next daemon.
+// its disks. Guests run on: QEMU waits for the next daemon. Volumes are not taken
+// before the node's disks are open: their members would be missed.
 func (a *Agent) Run(ctx context.Context) error {
 	a.work.Go(func() { a.finding(a.ctx) })
 	a.work.Go(func() { a.collecting(a.ctx) })

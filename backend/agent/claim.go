@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -22,7 +21,7 @@ import (
 const (
 	lookSoon     = 10 * time.Second
 	lookEvery    = 10 * time.Minute
-	awaitCluster = 10 * time.Second
+	awaitCluster = 5 * time.Second
 )
 
 // finds is what a node remembers of looking for disks.
@@ -64,6 +63,13 @@ func (f *finds) failed(id model.DiskID, path string, err error) {
 	f.tried[id] = attempt{path, time.Now(), Sentence(err)}
 }
 
+func (f *finds) found(id model.DiskID) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.tried, id)
+	delete(f.said, id.String())
+}
+
 // rests reports whether opening a disk failed a short time ago at the same path.
 func (f *finds) rests(id model.DiskID, path string) bool {
 	f.mu.Lock()
@@ -80,6 +86,16 @@ func (f *finds) why(id model.DiskID) string {
 		return t.why
 	}
 	return "the disk was not found"
+}
+
+// await waits until the node knows which of its disks are there, and has them open.
+func (f *finds) await(ctx context.Context) error {
+	select {
+	case <-f.looked:
+		return nil
+	case <-ctx.Done():
+		return model.Errorf(model.Unavailable, "the disks of this node are not open yet: %w", ctx.Err())
+	}
 }
 
 // hasLooked reports whether the node knows which of its disks are there.
@@ -101,9 +117,18 @@ func (f *finds) hasLooked() bool {
 // disk only from here, where it would be opened; and a node without a lease for so
 // long that another may claim its disks has closed them.
 func (a *Agent) finding(ctx context.Context) {
+	lease := a.cfg.Meta.Lease()
 	for {
-		view := a.cfg.Meta.Local()
-		if err := a.tendDisks(ctx, a.cfg.Meta.Lease()); err != nil && ctx.Err() == nil && model.CodeOf(err) != model.Unavailable {
+		view, renewed := a.cfg.Meta.Local(), lease.Renewed()
+		if !lease.Valid() {
+			select {
+			case <-renewed:
+			case <-time.After(lookSoon):
+			case <-ctx.Done():
+				return
+			}
+		}
+		if err := a.tendDisks(ctx, lease); err != nil && ctx.Err() == nil && model.CodeOf(err) != model.Unavailable {
 			a.log.Warn("disks were not looked after", "err", err)
 		}
 		if !a.sleepUntilChange(ctx, view, state.Disks, 0, lookSoon) {
@@ -314,6 +339,7 @@ func (a *Agent) claim(ctx context.Context, rec model.Disk, at place, gone bool) 
 	if rec.Node != a.cfg.Self {
 		a.log.Info("disk of another node is this node's now", "disk", rec.ID, "from", rec.Node, "path", at.path)
 	}
+	a.finds.found(rec.ID)
 	a.serveDisk(d, at.path)
 }
 
@@ -361,7 +387,7 @@ func (a *Agent) rememberDisks(view *state.View) error {
 	for _, rec := range view.Disks() {
 		switch {
 		case rec.Node != a.cfg.Self:
-		case strings.HasPrefix(rec.Path, "/dev/"):
+		case onDevice(rec.Path):
 			devices = append(devices, rec.ID)
 		default:
 			paths = append(paths, rec.Path)

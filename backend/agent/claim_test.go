@@ -70,8 +70,10 @@ func TestSearch(t *testing.T) {
 	given, path := format("given", 1)
 	beside, _ := format("beside", 1)
 	foreign, _ := format("foreign", 2)
-	a := &Agent{cfg: Config{Cluster: 1, Disks: []string{path, filepath.Join(dir, "nothing")}},
-		log: slog.New(slog.DiscardHandler), finds: newFinds()}
+	a := &Agent{
+		cfg: Config{Cluster: 1, Disks: []string{path, filepath.Join(dir, "nothing")}},
+		log: slog.New(slog.DiscardHandler), finds: newFinds(),
+	}
 	found := a.search(nil)
 	if len(found) != 2 || len(found[given]) != 1 || len(found[beside]) != 1 || found[foreign] != nil {
 		t.Errorf("found %+v, want %s and %s once each", found, given, beside)

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"drystone.example/drystone/backend/block/device"
 	"drystone.example/drystone/backend/block/disk"
@@ -32,20 +33,19 @@ func (p place) is(path string, f file) bool {
 // search finds the disks of this cluster that this node could open: in the files it
 // was given, in other files of the same folders, and on all block devices of the
 // machine. It reads superblocks and changes nothing. Disks of other clusters are left
-// out; where one is in the place of a disk of this node, that is reported.
+// out; where one is in the place of a disk of this node, that is reported, and so is a
+// disk of this node that is nowhere.
 func (a *Agent) search(pool []model.Disk) map[model.DiskID][]place {
 	given := slices.Clone(a.cfg.Disks)
 	for _, rec := range pool {
-		if rec.Node == a.cfg.Self && !device.Is(rec.Path) {
+		if rec.Node == a.cfg.Self && !onDevice(rec.Path) && !slices.Contains(given, rec.Path) {
 			given = append(given, rec.Path)
 		}
 	}
 	all := map[model.DiskID][]place{}
-	add := func(p place, given bool) {
+	add := func(p place) {
 		if p.Cluster != a.cfg.Cluster {
-			if given && a.finds.news(p.path, p.Cluster.String()) {
-				a.log.Error("disk is of another cluster and is left alone", "path", p.path, "cluster", p.Cluster)
-			}
+			a.foreign(pool, p)
 			return
 		}
 		same := func(o place) bool { return o.dev == nil && p.dev == nil && os.SameFile(o.info, p.info) }
@@ -58,14 +58,36 @@ func (a *Agent) search(pool []model.Disk) map[model.DiskID][]place {
 		listed := slices.Contains(given, path)
 		switch {
 		case err == nil:
-			add(p, listed)
+			add(p)
 		case listed && a.finds.news(path, err.Error()):
 			a.log.Error("disk was not found", "path", path, "err", err)
 		}
 	}
 	a.searchDevices(add)
+	for _, id := range a.cfg.Devices {
+		if len(all[id]) == 0 && a.finds.news(id.String(), "nowhere") {
+			a.log.Error("disk was not found on any device", "disk", id)
+		}
+	}
 	return all
 }
+
+// foreign says that another cluster's disk is where one of this node's was.
+func (a *Agent) foreign(pool []model.Disk, p place) {
+	for _, rec := range pool {
+		if rec.Node != a.cfg.Self || rec.Path != p.path {
+			continue
+		}
+		if a.finds.news(p.path, p.Cluster.String()) {
+			a.log.Error("disk is of another cluster and is left alone", "path", p.path, "cluster", p.Cluster)
+		}
+		a.finds.failed(rec.ID, "", model.Errorf(model.Conflict, "the disk in its place belongs to cluster %s", p.Cluster))
+	}
+}
+
+// onDevice reports whether the path of a disk in the record names a device, which no
+// other path does (AddDisk).
+func onDevice(path string) bool { return strings.HasPrefix(path, "/dev/") }
 
 // candidates lists the files a disk may be in: those given, then those beside them.
 func (a *Agent) candidates(given []string) []string {
@@ -105,7 +127,7 @@ func fileDisk(path string) (place, error) {
 }
 
 // searchDevices looks on all block devices of the machine.
-func (a *Agent) searchDevices(add func(p place, given bool)) {
+func (a *Agent) searchDevices(add func(place)) {
 	if a.cfg.Mounts == "" {
 		return // this node has no disks on devices
 	}
@@ -114,6 +136,6 @@ func (a *Agent) searchDevices(add func(p place, given bool)) {
 		a.log.Error("devices were not searched for disks", "err", err)
 	}
 	for _, d := range found {
-		add(place{Identity: d.Disk, path: d.Path, dev: &d}, slices.Contains(a.cfg.Devices, d.Disk.Disk))
+		add(place{Identity: d.Disk, path: d.Path, dev: &d})
 	}
 }

@@ -40,63 +40,65 @@ func TestDiskIsMoved(t *testing.T) {
 	// Nobody holds the volume: what the disk has it had before.
 	eventually(t, 20*time.Second, "the disk has what it had", func() bool { return c.disk(id).Used >= before.Used*9/10 })
 
-	c.part("serves", func(t *testing.T) {
+	c.part("serves", func(*testing.T) {
 		c.kill("node1") // what it had a copy of is read from the disk that moved, too
-		verifyFrom(t, c, "moved", "node2", l)
+		verifyFrom(c.t, c, "moved", "node2", l)
 		c.start("node1")
 		c.awaitWhole("moved")
 		c.write("moved", l)
 	})
 	c.part("copies-apart", func(*testing.T) {
 		c.must("cluster", "set", "balance", "on")
-		eventually(t, 2*time.Minute, "no column has two copies on one node", func() bool {
+		eventually(c.t, 2*time.Minute, "no column has two copies on one node", func() bool {
 			v := get[volume](c, "volume", "show", "moved")
 			return v.whole() && !slices.ContainsFunc(v.Columns, func(col column) bool {
 				return col.Members[0].Node == col.Members[1].Node
 			})
 		})
 		c.write("moved", l)
-		verifyFrom(t, c, "moved", "node3", l)
+		verifyFrom(c.t, c, "moved", "node3", l)
 	})
-	c.part("image-beside", func(t *testing.T) { c.imageBeside(t, id, to) })
-	c.part("older-image", func(t *testing.T) { c.olderImage(t, id, to, image) })
+	c.part("image-beside", func(*testing.T) { c.imageBeside(id, to) })
+	c.part("older-image", func(*testing.T) { c.olderImage(id, to, image) })
 	c.must("cluster", "set", "rebuild-after", "5s")
 	c.awaitWhole("moved")
 	verifyFrom(t, c, "moved", "node1", l)
 }
 
 // imageBeside plugs an image of a disk in use into another node, and takes it away.
-func (c *cluster) imageBeside(t *testing.T, id, path string) {
+func (c *cluster) imageBeside(id, path string) {
+	c.t.Helper()
 	twin := filepath.Join(c.Nodes[0].Dir, "disks", "image")
-	copyDisk(t, path, twin)
+	copyDisk(c.t, path, twin)
 	c.kill("node1")
 	c.start("node1")
 	alarm := func() bool {
 		return strings.Contains(c.run("status").out, "disk "+id+" is there twice")
 	}
-	eventually(t, time.Minute, "an alarm says that the disk is there twice", alarm)
+	eventually(c.t, time.Minute, "an alarm says that the disk is there twice", alarm)
 	c.awaitDisk(id, "node3", path, "online")
-	removeDisk(t, twin)
-	eventually(t, time.Minute, "the alarm is over", func() bool { return !alarm() })
+	removeDisk(c.t, twin)
+	eventually(c.t, time.Minute, "the alarm is over", func() bool { return !alarm() })
 }
 
 // olderImage puts an image in the place of a disk that was opened again since the
 // image was made.
-func (c *cluster) olderImage(t *testing.T, id, path, image string) {
+func (c *cluster) olderImage(id, path, image string) {
+	c.t.Helper()
 	c.kill("node3")
 	c.start("node3") // claims it as it is now
 	c.awaitDisk(id, "node3", path, "online")
 	c.kill("node3")
-	removeDisk(t, path)
-	moveDisk(t, image, path)
-	old := superblocks(t, path)
+	removeDisk(c.t, path)
+	moveDisk(c.t, image, path)
+	old := superblocks(c.t, path)
 	c.start("node3")
 	c.awaitDisk(id, "node3", path, "offline")
 	if why := c.disk(id).Error; !strings.Contains(why, "older image") {
-		t.Errorf("the disk is offline because %q", why)
+		c.t.Errorf("the disk is offline because %q", why)
 	}
-	if !bytes.Equal(superblocks(t, path), old) {
-		t.Error("an image that was refused was written to")
+	if !bytes.Equal(superblocks(c.t, path), old) {
+		c.t.Error("an image that was refused was written to")
 	}
 }
 
@@ -113,6 +115,9 @@ func TestForeignDisk(t *testing.T) {
 	was := superblocks(t, mine.Path)
 	c.start("node1")
 	c.awaitDisk(mine.ID, "node1", mine.Path, "offline")
+	if why := c.disk(mine.ID).Error; !strings.Contains(why, "belongs to cluster") {
+		t.Errorf("the disk is offline because %q", why)
+	}
 	text, err := os.ReadFile(c.Nodes[0].Log)
 	if err != nil || !strings.Contains(string(text), "disk is of another cluster and is left alone") {
 		t.Errorf("the log does not say so, %v:\n%s", err, tail(string(text), 20))
