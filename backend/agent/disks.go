@@ -217,7 +217,11 @@ func (a *Agent) addFile(ctx context.Context, by model.Actor, path string) (rec m
 // not, forgetDisks lets go of the disk.
 func (a *Agent) adopt(ctx context.Context, by model.Actor, d *disk.Disk, path string, onDevice bool,
 ) (rec model.Disk, kept bool, err error) {
-	if err := errors.Join(a.cfg.Meta.Lease().Wait(ctx), a.lockSaving(ctx)); err != nil {
+	// Without a lease it would be closed again (closeDisks).
+	if err := a.cfg.Meta.Lease().Wait(ctx); err != nil {
+		return model.Disk{}, false, errors.Join(err, d.Close())
+	}
+	if err := a.lockSaving(ctx); err != nil {
 		return model.Disk{}, false, errors.Join(err, d.Close())
 	}
 	defer func() { <-a.saving }()
