@@ -25,11 +25,11 @@ import (
 type Config struct {
 	Cluster model.ClusterID
 	Self    model.NodeID
-	Disks   []string       // paths of disks in files
+	Disks   []string       // paths of disks in files; they are looked for beside these, too
 	Devices []model.DiskID // disks on block devices, found by their superblock
 	// MapMemory bounds the page map's cache of each disk; zero: disk.DefaultMapMemory.
 	MapMemory model.Bytes
-	Mounts    string // folder that the maps of those are mounted in
+	Mounts    string // folder of files with disks, and that maps are mounted in; empty: no device is looked at
 	Run       string // folder of sockets
 	Files     string // folder of boot files
 	Scratch   string // folder for uploads
@@ -59,10 +59,12 @@ type Config struct {
 // An Agent is the hands of one node. It is safe for concurrent use.
 type Agent struct {
 	cfg           Config
-	saving        chan struct{} // held by who changes cfg.Disks and cfg.Devices, after Start
+	saving        chan struct{} // held by who changes cfg.Disks and cfg.Devices
+	given         bool          // there were any when the daemon began
 	log           *slog.Logger
 	files         Files
 	disks         disks
+	finds         finds
 	holds         holds
 	usage         usage
 	scrubs        scrubs
@@ -77,12 +79,13 @@ type Agent struct {
 	work   sync.WaitGroup // of every goroutine the agent started
 }
 
-// New makes an agent and registers its calls; nothing happens before Start.
+// New makes an agent and registers its calls; nothing happens before Run.
 func New(cfg Config) *Agent {
 	ctx, cancel := context.WithCancel(context.Background())
 	a := &Agent{
 		cfg: cfg, log: cfg.Log, files: NewFiles(cfg.Files), ctx: ctx, cancel: cancel,
-		disks: newDisks(), saving: make(chan struct{}, 1),
+		disks: newDisks(), finds: newFinds(), saving: make(chan struct{}, 1),
+		given: len(cfg.Disks)+len(cfg.Devices) > 0,
 		holds: holds{all: map[model.VolumeID]*Hold{}},
 		usage: usage{nodes: map[model.NodeID]Usage{}},
 		reads: newReads(),
@@ -118,14 +121,23 @@ func New(cfg Config) *Agent {
 	return a
 }
 
-// Start opens the node's disks. When it returns, holders elsewhere can reach
-// them; guests and volumes follow in Run, once there is a record to go by.
-func (a *Agent) Start(ctx context.Context) { a.openDisks(ctx) }
+// AwaitDisks waits until the disks that this node was given are open, as far as they
+// are there and its own; at most five seconds, for it may be long until there is a
+// cluster that says whose they are. Run opens them.
+func (a *Agent) AwaitDisks(ctx context.Context) {
+	if !a.given {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, awaitCluster)
+	defer cancel()
+	_ = a.finds.await(ctx) // the disks follow
+}
 
 // Run does the node's part until ctx ends; then it lets its volumes go and closes
-// its disks. Guests run on: QEMU waits for the next daemon.
+// its disks. Guests run on: QEMU waits for the next daemon. Volumes are not taken
+// before the node's disks are open: their members would be missed.
 func (a *Agent) Run(ctx context.Context) error {
-	a.work.Go(func() { a.reporting(a.ctx) })
+	a.work.Go(func() { a.finding(a.ctx) })
 	a.work.Go(func() { a.collecting(a.ctx) })
 	a.work.Go(func() { a.tidying(a.ctx) })
 	a.work.Go(func() { a.following(a.ctx) })

@@ -10,25 +10,27 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"time"
 
 	"drystone.example/drystone/backend/block/device"
 	"drystone.example/drystone/backend/block/disk"
 	"drystone.example/drystone/backend/meta/command"
-	"drystone.example/drystone/backend/meta/state"
 	"drystone.example/drystone/backend/model"
 )
 
 // disks are the disks of this node that are open.
 type disks struct {
-	mu   sync.Mutex // guards all; nothing blocks under it
-	open map[model.DiskID]*disk.Disk
-	path map[model.DiskID]string
-	file map[model.DiskID]file
+	mu     sync.Mutex // guards all; nothing blocks under it
+	open   map[model.DiskID]*disk.Disk
+	path   map[model.DiskID]string
+	file   map[model.DiskID]file
+	failed map[model.DiskID]bool // while this daemon runs
 }
 
 func newDisks() disks {
-	return disks{open: map[model.DiskID]*disk.Disk{}, path: map[model.DiskID]string{}, file: map[model.DiskID]file{}}
+	return disks{
+		open: map[model.DiskID]*disk.Disk{}, path: map[model.DiskID]string{}, file: map[model.DiskID]file{},
+		failed: map[model.DiskID]bool{},
+	}
 }
 
 func (s *disks) get(id model.DiskID) (*disk.Disk, bool) {
@@ -77,6 +79,21 @@ func (s *disks) remove(id model.DiskID) {
 	delete(s.open, id)
 }
 
+// fail is remove for a disk that has failed.
+func (s *disks) fail(id model.DiskID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.open, id)
+	s.failed[id] = true
+}
+
+// hasFailed reports whether a disk failed since this daemon began.
+func (s *disks) hasFailed(id model.DiskID) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.failed[id]
+}
+
 // forget is remove for a disk that is no part of the pool.
 func (s *disks) forget(id model.DiskID) {
 	s.mu.Lock()
@@ -84,24 +101,7 @@ func (s *disks) forget(id model.DiskID) {
 	delete(s.open, id)
 	delete(s.path, id)
 	delete(s.file, id)
-}
-
-// openDisks opens the disks the node was given. One that cannot be opened is
-// left out and reported; the others serve.
-func (a *Agent) openDisks(ctx context.Context) {
-	var wait sync.WaitGroup
-	for _, path := range a.cfg.Disks {
-		wait.Go(func() {
-			d, err := disk.Open(ctx, path, a.diskOptions())
-			if err != nil {
-				a.log.Error("disk was not opened", "path", path, "err", err)
-				return
-			}
-			a.serveDisk(d, path)
-		})
-	}
-	wait.Go(func() { a.openDevices(ctx) })
-	wait.Wait()
+	delete(s.failed, id)
 }
 
 // diskOptions are what every disk of this node is opened with.
@@ -126,59 +126,24 @@ func (a *Agent) serveDisk(d *disk.Disk, path string) {
 func (a *Agent) diskFailed(d *disk.Disk) {
 	a.log.Error("disk failed and is out of service", "disk", d.ID(), "err", d.Err())
 	a.cfg.Server.Remove(d.ID())
-	a.disks.remove(d.ID())
+	a.disks.fail(d.ID())
 	if err := d.Close(); err != nil {
 		a.log.Debug("failed disk closed", "disk", d.ID(), "err", err)
 	}
-	a.report(d.ID(), command.DiskUpdate{
-		Disk: d.ID(), State: model.DiskFailed, Error: Sentence(d.Err()),
-	})
+	a.reportFailed(d.ID(), Sentence(d.Err()))
 }
 
-// report tells the record about a disk, and goes on trying until it is told.
-func (a *Agent) report(id model.DiskID, cmd command.DiskUpdate) {
+// reportFailed tells the record of a disk that failed, and goes on trying until it is
+// told.
+func (a *Agent) reportFailed(id model.DiskID, why string) {
 	a.retry("disk was not reported", func(ctx context.Context) error {
 		rec, err := a.cfg.Meta.Local().Disk(id)
-		if err == nil && rec.State == cmd.State && (cmd.Path == "" || rec.Path == cmd.Path) {
+		if err == nil && (rec.State == model.DiskFailed || rec.Node != a.cfg.Self) {
 			return nil
 		}
-		_, err = a.cfg.Meta.Apply(ctx, model.System, cmd)
+		_, err = a.cfg.Meta.Apply(ctx, model.System, command.DiskUpdate{Disk: id, State: model.DiskFailed, Error: why})
 		return err
 	})
-}
-
-// reporting makes the record say what this node found at its start, whenever the
-// record of the disks changes.
-func (a *Agent) reporting(ctx context.Context) {
-	for {
-		view := a.cfg.Meta.Local()
-		for _, rec := range view.Disks() {
-			if rec.Node == a.cfg.Self && rec.State != model.DiskFailed {
-				a.reportDisk(rec)
-			}
-		}
-		if err := a.forgetDisks(ctx); err != nil && ctx.Err() == nil {
-			a.log.Warn("disk was not let go", "err", err)
-		}
-		if !a.sleepUntilChange(ctx, view, state.Disks, 0, time.Hour) {
-			return
-		}
-	}
-}
-
-func (a *Agent) reportDisk(rec model.Disk) {
-	d, open := a.disks.get(rec.ID)
-	path := a.disks.pathOf(rec.ID)
-	switch {
-	case open && (rec.State != model.DiskOnline || rec.Path != path):
-		a.report(rec.ID, command.DiskUpdate{
-			Disk: rec.ID, State: model.DiskOnline, Path: path, Size: d.Usage().Size,
-		})
-	case !open && rec.State == model.DiskOnline:
-		a.report(rec.ID, command.DiskUpdate{
-			Disk: rec.ID, State: model.DiskOffline, Error: "the disk was not found, or could not be opened",
-		})
-	}
 }
 
 // A NewDisk asks for a file or block device of a node to be made part of the pool.
@@ -252,6 +217,10 @@ func (a *Agent) addFile(ctx context.Context, by model.Actor, path string) (rec m
 // not, forgetDisks lets go of the disk.
 func (a *Agent) adopt(ctx context.Context, by model.Actor, d *disk.Disk, path string, onDevice bool,
 ) (rec model.Disk, kept bool, err error) {
+	// Without a lease it would be closed again (closeDisks).
+	if err := a.cfg.Meta.Lease().Wait(ctx); err != nil {
+		return model.Disk{}, false, errors.Join(err, d.Close())
+	}
 	if err := a.lockSaving(ctx); err != nil {
 		return model.Disk{}, false, errors.Join(err, d.Close())
 	}

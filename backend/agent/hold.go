@@ -50,6 +50,9 @@ type holds struct {
 // already for the same purpose. It waits until the holder before has let go or
 // lost its lease, at most until ctx ends. Each Acquire needs one Release.
 func (a *Agent) Acquire(ctx context.Context, id model.VolumeID, purpose model.Purpose) (*Hold, error) {
+	if err := a.finds.await(ctx); err != nil {
+		return nil, err
+	}
 	for {
 		h, mine, err := a.holds.join(id, purpose)
 		switch {

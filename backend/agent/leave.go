@@ -6,22 +6,24 @@ import (
 	"slices"
 
 	"drystone.example/drystone/backend/block/disk"
+	"drystone.example/drystone/backend/meta/state"
 	"drystone.example/drystone/backend/model"
 )
 
-// forgetDisks lets go of the disks of this node that were taken out of the pool. What
-// is on them stays as it is.
+// forgetDisks lets go of the disks of this node that were taken out of the pool, and
+// of those that are another's now. What is on them stays as it is.
 //
 // The invariant: a disk is let go only after a linearizable reading of the record
-// that does not name it, with no disk being added meanwhile. One that is being added
-// is remembered and served before it is in the record.
+// that does not give it to this node, with no disk being added meanwhile. One that is
+// being added is remembered and served before it is in the record.
 func (a *Agent) forgetDisks(ctx context.Context) error {
-	local := a.cfg.Meta.Local()
-	gone := func(id model.DiskID) bool {
-		_, err := local.Disk(id)
-		return model.CodeOf(err) == model.NotFound
+	left := func(view *state.View) func(model.DiskID) bool {
+		return func(id model.DiskID) bool {
+			rec, err := view.Disk(id)
+			return model.CodeOf(err) == model.NotFound || err == nil && rec.Node != a.cfg.Self
+		}
 	}
-	if !slices.ContainsFunc(a.disks.known(), gone) {
+	if !slices.ContainsFunc(a.disks.known(), left(a.cfg.Meta.Local())) {
 		return nil
 	}
 	if err := a.lockSaving(ctx); err != nil {
@@ -33,7 +35,7 @@ func (a *Agent) forgetDisks(ctx context.Context) error {
 		return err
 	}
 	for _, id := range a.disks.known() {
-		if _, err := view.Disk(id); model.CodeOf(err) != model.NotFound {
+		if !left(view)(id) {
 			continue
 		}
 		if err := a.forgetDisk(id); err != nil {
@@ -54,7 +56,7 @@ func (a *Agent) forgetDisk(id model.DiskID) error {
 	a.cfg.Disks, a.cfg.Devices = paths, devices
 	d, open := a.disks.get(id)
 	a.disks.forget(id)
-	a.log.Info("disk has left the pool", "disk", id, "path", path)
+	a.log.Info("disk has left this node", "disk", id, "path", path)
 	if !open {
 		return nil
 	}

@@ -33,18 +33,20 @@ func (p pool) Disk(id model.DiskID) (volume.Disk, bool, error) {
 	return p.a.cfg.Remote(rec.Node, id), false, nil
 }
 
-// Reach is what gossip and the record say. A disk that its own node has not got is
-// lost at once; one whose node is away, when that has been so for longer than the
-// cluster is told to wait.
+// Reach is what gossip and the record say. A disk that has failed is lost at once; one
+// that its own node has not got, or whose node is away, when that has been so for longer
+// than the cluster is told to wait.
 func (p pool) Reach(id model.DiskID) volume.Reach {
 	view := p.a.cfg.Meta.Local()
 	rec, err := view.Disk(id)
 	switch {
-	case err != nil || rec.State != model.DiskOnline:
+	case err != nil || rec.Lost(time.Now(), p.a.patience()):
 		return volume.Failed
+	case rec.State != model.DiskOnline:
+		return volume.Away
 	case rec.Node == p.a.cfg.Self:
 		if _, open := p.a.disks.get(id); !open {
-			return volume.Failed
+			return volume.Away // or it has failed, which the record will say soon
 		}
 		return volume.Up
 	case p.a.cfg.Up(rec.Node):

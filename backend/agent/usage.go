@@ -81,17 +81,18 @@ func (u *usage) due(now time.Time) bool {
 
 // placementDisks is the pool as placement wants to know it.
 func (u *usage) placementDisks(view *state.View, up func(model.NodeID) bool) []placement.Disk {
-	used := map[model.DiskID]model.Bytes{}
-	for _, n := range u.all() {
-		for _, d := range n.Disks {
-			used[d.Disk] = d.Used
-		}
-	}
+	said := u.all()
 	records := view.Disks()
 	out := make([]placement.Disk, 0, len(records))
 	for _, d := range records {
+		var used model.Bytes
+		for _, o := range said[d.Node].Disks { // what another said is from before it moved
+			if o.Disk == d.ID {
+				used = o.Used
+			}
+		}
 		out = append(out, placement.Disk{
-			ID: d.ID, Node: d.Node, Size: d.Size, Free: max(0, d.Size-used[d.ID]),
+			ID: d.ID, Node: d.Node, Size: d.Size, Free: max(0, d.Size-used),
 			Up: d.State == model.DiskOnline && up(d.Node), Draining: d.Draining(),
 		})
 	}

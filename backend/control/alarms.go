@@ -37,6 +37,13 @@ func alarms(view *state.View, disks []placement.Disk, t troubles) (out []model.A
 			})
 		}
 		out = append(out, ailments(rec, rec.Retired() && used(view, d.ID), t)...)
+		if twin := rec.Twin; twin.Node != 0 {
+			out = append(out, model.Alarm{
+				Code: "disk_twice", Severity: model.Serious, Object: "disk " + d.ID.String(),
+				Text: fmt.Sprintf("disk %s is there twice, on %s and as %s on %s: one is an image of the other; "+
+					"the second is not used, take it away", d.ID, nodeName(view, rec.Node), twin.Path, nodeName(view, twin.Node)),
+			})
+		}
 		if !d.Up {
 			continue
 		}
@@ -112,4 +119,11 @@ func fullness(used, size model.Bytes) (share int, level model.Severity) {
 		return share, model.Warning
 	}
 	return share, ""
+}
+
+func nodeName(view *state.View, id model.NodeID) string {
+	if n, err := view.Node(id); err == nil {
+		return n.Name
+	}
+	return id.String()
 }

@@ -211,14 +211,15 @@ func (c *Control) worth(view *state.View, v model.Volume) bool {
 	return work
 }
 
-// lostDisk reports whether what a disk had shall be rebuilt elsewhere: its node has
-// not got it, or has been away for longer than the cluster is told to wait.
+// lostDisk reports whether what a disk had shall be rebuilt elsewhere: it has failed,
+// or its node has not got it or has been away for longer than the cluster is told to
+// wait.
 func (c *Control) lostDisk(view *state.View, id model.DiskID) bool {
+	cluster, _ := view.Cluster()
 	d, err := view.Disk(id)
 	if err != nil || d.State != model.DiskOnline {
-		return true
+		return err != nil || d.Lost(time.Now(), cluster.Settings.Patience())
 	}
-	cluster, _ := view.Cluster()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	since, away := c.away[d.Node]

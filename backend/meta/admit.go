@@ -21,11 +21,11 @@ func (m *Record) admit(v *state.View, from model.NodeID, e command.Envelope) (do
 			return nil, err
 		}
 	}
-	owner := ownerBefore(v, e.Command)
+	owner, wait := ownerBefore(v, e.Command)
 	if owner == 0 || v.Removed(owner) {
 		return func() {}, nil
 	}
-	done, left := m.grants.takeover(owner)
+	done, left := m.grants.takeover(owner, wait)
 	if left > 0 {
 		return nil, model.Errorf(model.Unavailable, "%s may still be serving it for %s",
 			nameOf(v, owner), left.Round(100*time.Millisecond))
@@ -40,24 +40,28 @@ func nameOf(v *state.View, id model.NodeID) string {
 	return "node " + id.String()
 }
 
-// ownerBefore returns the node whose lease must have run out before a command,
-// or zero.
-func ownerBefore(v *state.View, cmd command.Command) model.NodeID {
+// ownerBefore returns the node whose lease must have run out before a command, and
+// how long after the last grant that is so; or zero.
+func ownerBefore(v *state.View, cmd command.Command) (owner model.NodeID, wait time.Duration) {
 	switch c := cmd.(type) {
 	case command.VolumeAcquire:
 		if vol, err := v.Volume(c.Volume); err == nil && vol.Holder != c.Node {
-			return vol.Holder
+			return vol.Holder, leaseWait
 		}
 	case command.VMPlace:
 		if vm, err := v.VM(c.VM); err == nil && c.Node != vm.Node && !stoppedThere(vm) {
-			return vm.Node
+			return vm.Node, leaseWait
 		}
 	case command.NodeRemove:
 		if c.Lost {
-			return c.Node
+			return c.Node, leaseWait
+		}
+	case command.DiskFound:
+		if d, err := v.Disk(c.Disk); err == nil && d.Node != c.Node && c.Gone {
+			return d.Node, diskWait
 		}
 	}
-	return 0
+	return 0, 0
 }
 
 // stoppedThere reports whether the node a machine is placed on says that it does
@@ -95,6 +99,8 @@ func (m *Record) speaksForItself(v *state.View, from model.NodeID, e command.Env
 		}
 	case command.DiskAdd:
 		of = c.Disk.Node
+	case command.DiskFound:
+		of = c.Node
 	default:
 		return nil
 	}

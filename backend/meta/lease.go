@@ -22,6 +22,13 @@ const (
 	LeaseRenew = 2 * time.Second // a node asks again this often
 	LeaseKill  = 3 * time.Second // after the lease the node's guests are killed within this
 
+	// A node that has had no lease for this long has closed its disks: another may
+	// have them by and by. It is long, because a closed disk is missed by all who
+	// write to it, and most networks are back before.
+	LeaseDisks = 5 * time.Minute
+
+	diskWait = leaseWait + (LeaseDisks+time.Minute)*101/100 // a minute for closing them
+
 	leaseSlack = time.Second // for killing and for coarse clocks
 	leaseWait  = (LeaseTime + LeaseKill + leaseSlack) * 101 / 100
 	leaseRetry = 250 * time.Millisecond
@@ -82,6 +89,10 @@ func (l *Lease) Renewed() <-chan struct{} {
 	defer l.mu.Unlock()
 	return l.renewed
 }
+
+// Over is how long the lease has been over: zero while it holds, and for a node that
+// never had one since the clock began.
+func (l *Lease) Over() time.Duration { return max(0, l.clock()-l.Deadline()) }
 
 // Wait returns nil when the lease holds, or the error of ctx.
 func (l *Lease) Wait(ctx context.Context) error {
@@ -185,10 +196,11 @@ func (g *grants) begin() {
 	clear(g.given)
 }
 
-// left is how long the lease of a node may still hold. The caller has the mutex.
-func (g *grants) left(node model.NodeID) time.Duration {
+// left is how much is left of a time that began with the last grant to a node. The
+// caller has the mutex.
+func (g *grants) left(node model.NodeID, wait time.Duration) time.Duration {
 	last := max(g.since, g.given[node])
-	return max(0, last+leaseWait-g.clock())
+	return max(0, last+wait-g.clock())
 }
 
 // give notes a grant, unless somebody is about to take what the node had.
@@ -202,12 +214,13 @@ func (g *grants) give(node model.NodeID) bool {
 	return true
 }
 
-// takeover begins a proposal that rests on a node having no lease. Until done is
-// called the node is given none. If it may have one, takeover returns for how long.
-func (g *grants) takeover(node model.NodeID) (done func(), left time.Duration) {
+// takeover begins a proposal that rests on a node having no lease, for so long that
+// wait has passed since it was given the last. Until done is called the node is given
+// none. If that is not so yet, takeover returns when it will be.
+func (g *grants) takeover(node model.NodeID, wait time.Duration) (done func(), left time.Duration) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if left := g.left(node); left > 0 {
+	if left := g.left(node, wait); left > 0 {
 		return nil, left
 	}
 	g.takeovers[node]++
@@ -259,6 +272,6 @@ func (m *Record) LeaseState(node model.NodeID) (LeaseState, error) {
 	}
 	m.grants.mu.Lock()
 	defer m.grants.mu.Unlock()
-	left := m.grants.left(node)
+	left := m.grants.left(node, leaseWait)
 	return LeaseState{Expired: left == 0, Left: left}, nil
 }

@@ -241,21 +241,59 @@ func TestPlaceWaitsForLease(t *testing.T) {
 	})
 }
 
+// A disk of a node that does not answer goes to another only when the node has had no
+// lease for long enough to have closed it; one that its node says it has not got, at
+// once. A node claims for itself only.
+func TestDiskWaitsForLease(t *testing.T) {
+	bubble(t, 3, func(c *cluster) {
+		t := c.t
+		lead := c.leader()
+		owner, other := c.others(lead)[0], c.others(lead)[1]
+		c.volume(owner) // its disks too
+		c.leased()
+		mine := owner.Local().Disks()
+		claim := func(by *node, d model.Disk, gone bool) model.Code {
+			_, err := by.Apply(t.Context(), model.System, command.DiskFound{
+				Disk: d.ID, Node: other.id, Claims: d.Claims, Path: "/found", Gone: gone,
+			})
+			return model.CodeOf(err)
+		}
+		if got := claim(owner, mine[0], true); got != model.Denied {
+			t.Errorf("claimed for another node: %q", got)
+		}
+		if got := claim(other, mine[0], true); got != model.Unavailable {
+			t.Errorf("the disk of a node that is there: %q", got)
+		}
+		c.must(owner, command.DiskFound{Disk: mine[1].ID, Node: owner.id, Error: "not found"})
+		if got := claim(other, mine[1], false); got != "" {
+			t.Errorf("a disk that its node has not got: %q", got)
+		}
+		owner.stop()
+		died := time.Now()
+		for claim(other, mine[0], true) != "" {
+			time.Sleep(time.Second)
+		}
+		if took := time.Since(died); took < LeaseTime+LeaseDisks || took > drifted(diskWait)+2*time.Second {
+			t.Errorf("the disk of a dead node was claimed after %v", took)
+		}
+	})
+}
+
 // While a node's volume is being taken over, the node gets no lease: else it
 // could serve from what it had, unaware.
 func TestNoLeaseDuringTakeover(t *testing.T) {
 	now := time.Duration(0)
 	g := newGrants(func() time.Duration { return now })
 	g.begin()
-	if _, left := g.takeover(1); left != leaseWait {
+	if _, left := g.takeover(1, leaseWait); left != leaseWait {
 		t.Errorf("right after the beginning %v is left, want %v", left, leaseWait)
 	}
 	now += leaseWait
-	done, left := g.takeover(1)
+	done, left := g.takeover(1, leaseWait)
 	if left != 0 {
 		t.Fatalf("%v is left after %v", left, leaseWait)
 	}
-	again, left := g.takeover(1)
+	again, left := g.takeover(1, leaseWait)
 	if left != 0 {
 		t.Fatalf("a second takeover: %v is left", left)
 	}
@@ -273,7 +311,7 @@ func TestNoLeaseDuringTakeover(t *testing.T) {
 	if !g.give(1) {
 		t.Error("no lease was given after the takeovers")
 	}
-	if _, left := g.takeover(1); left != leaseWait {
+	if _, left := g.takeover(1, leaseWait); left != leaseWait {
 		t.Errorf("right after a lease %v is left, want %v", left, leaseWait)
 	}
 }
@@ -320,8 +358,8 @@ func TestLeaseWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
 		l := newLease(func() time.Duration { return time.Since(began) })
-		if l.Valid() {
-			t.Error("a new lease is valid")
+		if l.Valid() || l.Over() != 0 {
+			t.Error("a new lease is valid, or over before it began")
 		}
 		short, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
@@ -342,6 +380,10 @@ func TestLeaseWaits(t *testing.T) {
 		}
 		if err := l.Lost(t.Context()); err != nil || time.Since(began) != 5*time.Second {
 			t.Errorf("Lost: %v after %v", err, time.Since(began))
+		}
+		time.Sleep(time.Minute)
+		if over := l.Over(); over != time.Minute {
+			t.Errorf("a minute after its end the lease is over for %v", over)
 		}
 	})
 }

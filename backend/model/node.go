@@ -38,6 +38,29 @@ type Disk struct {
 	// Forgiven is how many of its blocks had been found damaged when an operator said that
 	// it stays all the same.
 	Forgiven uint64 `json:"forgiven,omitempty"`
+
+	// Claims counts how often a node has claimed the disk: each does before it opens it.
+	// Journal is where the disk's journal began then, which only grows: what claims to
+	// be this disk and has a lower one is an older image of it.
+	Claims  uint64 `json:"claims,omitempty"`
+	Journal uint64 `json:"journal,omitempty"`
+	Twin    Twin   `json:"twin,omitzero"`
+
+	Absent time.Time `json:"absent,omitzero"` // since when its node has not got it
+}
+
+// Lost reports whether what the disk had shall be rebuilt elsewhere, as far as its own
+// state goes: it has failed, or its node has not had it for longer than patience, in
+// which it may be on its way into another.
+func (d Disk) Lost(now time.Time, patience time.Duration) bool {
+	return d.State == DiskFailed || d.State == DiskOffline && now.Sub(d.Absent) >= patience
+}
+
+// A Twin is a file or device with the superblock of a disk that its node has open
+// elsewhere: one of the two is an image of the other.
+type Twin struct {
+	Node NodeID `json:"node"` // that found it; zero: there is none
+	Path string `json:"path"`
 }
 
 // A Drain is the wish that a disk leaves the pool: nothing new is put on it, what is

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/base64"
-	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -169,19 +168,6 @@ func (b Birth) record(ctx context.Context, ca *pki.CA, cfg Config, serial string
 			ID: model.NewID[model.UserID](), Name: b.User, Role: model.Owner, PasswordHash: command.Keep(hash),
 		},
 	}, nil
-}
-
-func saveKeyring(d Dir, keys [][]byte) error { return writeJSON(d.Keyring(), keys) }
-
-func readKeyring(d Dir) (keys [][]byte, err error) {
-	text, err := os.ReadFile(d.Keyring())
-	if err == nil {
-		err = json.Unmarshal(text, &keys)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read gossip keys: %w", err)
-	}
-	return keys, nil
 }
 
 // joinTime is how long a join may take.

@@ -30,9 +30,12 @@ func (s service) Nodes(ctx context.Context) map[model.NodeID]api.NodeReport {
 
 func (s service) Disks(ctx context.Context) map[model.DiskID]model.DiskUsage {
 	out := map[model.DiskID]model.DiskUsage{}
-	for _, u := range s.n.agent.Usage(ctx) {
+	view := s.n.meta.Local()
+	for node, u := range s.n.agent.Usage(ctx) {
 		for _, d := range u.Disks {
-			out[d.Disk] = d
+			if rec, err := view.Disk(d.Disk); err == nil && rec.Node == node { // else from before it moved
+				out[d.Disk] = d
+			}
 		}
 	}
 	return out

@@ -195,12 +195,9 @@ func (n *node) buildGossip() error {
 	if err != nil {
 		return err
 	}
-	keys := make([]gossip.Key, len(raw))
-	for i, k := range raw {
-		if len(k) != len(keys[i]) {
-			return model.Errorf(model.Corrupt, "a gossip key has %d bytes", len(k))
-		}
-		copy(keys[i][:], k)
+	keys, err := gossipKeys(raw)
+	if err != nil {
+		return err
 	}
 	address, err := netip.ParseAddr(n.cfg.Address)
 	if err != nil {
@@ -318,20 +315,23 @@ func (n *node) run(ctx context.Context) error {
 
 // runAbove runs what stands on the wire and the record.
 func (n *node) runAbove(ctx context.Context) error {
-	// Disks first: a node that takes part without its disks would make holders
-	// think that they are gone.
-	n.agent.Start(ctx)
 	if err := n.bear(ctx); err != nil {
 		return err
 	}
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return named("gossip", n.gossip.Run(ctx)) })
+	group.Go(func() error {
+		// Disks first: a node that seems up without its disks would make holders think
+		// that they are gone.
+		n.agent.AwaitDisks(ctx)
+		return named("gossip", n.gossip.Run(ctx))
+	})
 	group.Go(func() error { return named("members", n.alive.follow(ctx, n.gossip)) })
 	group.Go(func() error { return named("agent", n.agent.Run(ctx)) })
 	group.Go(func() error { return named("control", n.control.Run(ctx)) })
 	group.Go(func() error { return named("metrics", n.metrics.Run(ctx)) })
 	group.Go(func() error { return named("certificates", n.keeper.Run(ctx, n.renew)) })
 	group.Go(func() error { n.sealing(ctx); return nil })
+	group.Go(func() error { n.keepKeyring(ctx); return nil })
 	group.Go(func() error { return named("api", n.api.Run(ctx)) })
 	return group.Wait()
 }

@@ -156,5 +156,5 @@ func formatDevice(t *testing.T, path string, cluster model.ClusterID) disk.Ident
 	if err := d.Close(); err != nil {
 		t.Fatal(err)
 	}
-	return disk.Identity{Cluster: cluster, Disk: d.ID()}
+	return disk.Identity{Cluster: cluster, Disk: d.ID(), Journal: 1}
 }

@@ -1,7 +1,6 @@
 package cluster
 
 import (
-	"encoding/json"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,7 +18,9 @@ type poolDisk struct {
 	Node    string `json:"node_name"`
 	Path    string `json:"path"`
 	State   string `json:"state"`
+	Used    int64  `json:"used_bytes"`
 	Columns int    `json:"columns"`
+	Error   string `json:"error"`
 	Drain   *struct {
 		Errors int64 `json:"errors"`
 	} `json:"drain"`
@@ -100,13 +101,7 @@ func (c *cluster) addNode(name string) (disk string) {
 	dir := filepath.Join(c.dir, name)
 	c.must("join", first, token, "--name", name, "--address", address, "--node-dir", dir, "--libvirt", "")
 	c.daemon(dir)
-	eventually(c.t, time.Minute, name+" is up", func() bool {
-		r := c.run("node", "show", name, "--json")
-		var n struct {
-			Up bool `json:"up"`
-		}
-		return r.status == 0 && json.Unmarshal([]byte(r.out), &n) == nil && n.Up
-	})
+	eventually(c.t, time.Minute, name+" is up", func() bool { return c.seen(name) })
 	added := get[poolDisk](c, "disk", "add", filepath.Join(dir, "disk"), "--node", name, "--size", "2G", "--sparse")
 	share := 0
 	for _, d := range c.disks() {

@@ -147,13 +147,15 @@ type volume struct {
 	Lost       struct {
 		Ranges []lostRange `json:"ranges"`
 	} `json:"lost"`
-	Columns []struct {
-		Members []struct {
-			Disk  string `json:"disk"`
-			Node  string `json:"node"`
-			State string `json:"state"`
-		} `json:"members"`
-	} `json:"columns"`
+	Columns []column `json:"columns"`
+}
+
+type column struct {
+	Members []struct {
+		Disk  string `json:"disk"`
+		Node  string `json:"node"`
+		State string `json:"state"`
+	} `json:"members"`
 }
 
 // whole reports whether every column has two members and all are active.

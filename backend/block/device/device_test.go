@@ -101,7 +101,8 @@ func format(t *testing.T, path, mounts string, cluster model.ClusterID) Device {
 		t.Fatalf("Close = %v", err)
 	}
 	d := look(t, path)
-	if want := (disk.Identity{Cluster: cluster, Disk: made.ID()}); d.Disk != want {
+	want := disk.Identity{Cluster: cluster, Disk: made.ID(), Journal: d.Disk.Journal}
+	if d.Disk != want || want.Journal == 0 {
 		t.Fatalf("Look after Create finds disk %v, want %v", d.Disk, want)
 	}
 	return d

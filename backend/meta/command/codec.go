@@ -66,6 +66,7 @@ var formats = map[Kind]format{
 	KindDiskRemove:     {"disk.remove", read[DiskRemove]},
 	KindClusterSet:     {"cluster.set", read[ClusterSet]},
 	KindVolumeScrubbed: {"volume.scrubbed", read[VolumeScrubbed]},
+	KindDiskFound:      {"disk.found", read[DiskFound]},
 }
 
 // wire is what follows the kind and the version.

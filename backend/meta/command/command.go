@@ -58,6 +58,7 @@ const (
 	KindDiskRemove     Kind = 39
 	KindClusterSet     Kind = 40
 	KindVolumeScrubbed Kind = 42
+	KindDiskFound      Kind = 43
 )
 
 // A Command is one change, applied by every node in the order of the log.

@@ -186,8 +186,14 @@ func (x *tx) nodeRemove(c command.NodeRemove) (any, error) {
 		return nil, err
 	}
 	for _, id := range x.disks.keys() {
-		if d := x.disks.rows[id]; d.Node == n.ID {
+		switch d := x.disks.rows[id]; {
+		case d.Node == n.ID:
 			drop(x, &x.disks, id)
+		case d.Twin.Node == n.ID: // it is gone with who found it
+			d.Twin = model.Twin{}
+			if err := put(x, &x.disks, d); err != nil {
+				return nil, err
+			}
 		}
 	}
 	drop(x, &x.nodes, n.ID)

@@ -29,7 +29,7 @@ func drawn(t *rapid.T, v *View) command.Command {
 	id := vol()
 	now, _ := v.Volume(id)
 	now.Revision += model.Revision(rapid.SampledFrom([]int{0, 0, 0, 1}).Draw(t, "off"))
-	switch rapid.IntRange(0, 17).Draw(t, "kind") {
+	switch rapid.IntRange(0, 19).Draw(t, "kind") {
 	case 0:
 		c := volume(id, name())
 		for i := range c.Columns {
@@ -83,6 +83,12 @@ func drawn(t *rapid.T, v *View) command.Command {
 			return command.DiskRemove{Disk: d}
 		}
 		return command.DiskDrain{Disk: d, Cancel: rapid.Bool().Draw(t, "cancel")}
+	case 17, 18:
+		d, _ := v.Disk(disk())
+		return command.DiskFound{
+			Disk: d.ID, Node: node(), Claims: d.Claims, Path: rapid.SampledFrom([]string{"", "/found"}).Draw(t, "path"),
+			Gone: rapid.Bool().Draw(t, "gone"), Twin: rapid.Bool().Draw(t, "twin"),
+		}
 	default:
 		return command.UserCreate{
 			ID: model.UserID(rapid.IntRange(1, 4).Draw(t, "user")), Name: name(),

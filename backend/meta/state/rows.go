@@ -194,7 +194,8 @@ func DecodeResult(k command.Kind, p []byte) (any, error) {
 		return readJSON[model.JoinToken](p)
 	case command.KindTokenRedeem, command.KindNodeUpdate, command.KindNodeVoter, command.KindNodeRemove:
 		return readJSON[model.Node](p)
-	case command.KindDiskAdd, command.KindDiskUpdate, command.KindDiskDrain, command.KindDiskRemove:
+	case command.KindDiskAdd, command.KindDiskUpdate, command.KindDiskDrain, command.KindDiskRemove,
+		command.KindDiskFound:
 		return readJSON[model.Disk](p)
 	case command.KindVolumeCreate, command.KindVolumeResize, command.KindVolumeDelete,
 		command.KindVolumeAcquire, command.KindVolumeRelease, command.KindVolumeMembers,

@@ -261,6 +261,8 @@ func (x *tx) applyPool(cmd command.Command) (any, error) {
 		return x.diskDrain(c)
 	case command.DiskRemove:
 		return x.diskRemove(c)
+	case command.DiskFound:
+		return x.diskFound(c)
 	case command.ClusterSet:
 		return x.clusterSet(c)
 	}
