@@ -66,6 +66,8 @@ var formats = map[Kind]format{
 	KindDiskRemove:     {"disk.remove", read[DiskRemove]},
 	KindClusterSet:     {"cluster.set", read[ClusterSet]},
 	KindVolumeScrubbed: {"volume.scrubbed", read[VolumeScrubbed]},
+	KindVMMigrate:      {"vm.migrate", read[VMMigrate]},
+	KindVMMigrateEnd:   {"vm.migrate_end", read[VMMigrateEnd]},
 }
 
 // wire is what follows the kind and the version.

@@ -84,6 +84,8 @@ func examples() []Command {
 		DiskRemove{Disk: 7},
 		ClusterSet{Balance: new(bool), RebuildAfter: &seconds},
 		VolumeScrubbed{Volume: 5, Scrub: model.VolumeScrub{Ended: noon, Compared: 1, Skipped: 2, Different: 3, Diverged: 4}},
+		VMMigrate{VM: 14, Task: 17, From: 1, To: 2},
+		VMMigrateEnd{VM: 14, Task: 17, From: 1, Moved: true},
 	}
 }
 

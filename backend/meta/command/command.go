@@ -58,6 +58,8 @@ const (
 	KindDiskRemove     Kind = 39
 	KindClusterSet     Kind = 40
 	KindVolumeScrubbed Kind = 42
+	KindVMMigrate      Kind = 46
+	KindVMMigrateEnd   Kind = 47
 )
 
 // A Command is one change, applied by every node in the order of the log.
