@@ -106,6 +106,10 @@ func New(cfg Config) *Agent {
 	cfg.Wire.Handle(callUsage, a.handleUsage)
 	cfg.Wire.Handle(callAddDisk, a.handleAddDisk)
 	cfg.Wire.Handle(callGuest, a.handleGuest)
+	cfg.Wire.Handle(callMigrate, a.handleMigrate)
+	cfg.Wire.Handle(callDescribe, a.handleDescribe)
+	cfg.Wire.Handle(callArrive, a.handleArrive)
+	cfg.Wire.Handle(callLand, a.handleLand)
 	cfg.Wire.Handle(callCancel, a.handleCancel)
 	cfg.Wire.Handle(callFile, a.handleFile)
 	cfg.Wire.Handle(callScrub, a.handleScrub)
@@ -118,6 +122,7 @@ func New(cfg Config) *Agent {
 	})
 	cfg.Wire.Serve(serialProto, a.serveSerial)
 	cfg.Wire.Serve(snapshotProto, a.serveReads)
+	cfg.Wire.Serve(migrateProto, a.serveMigration)
 	return a
 }
 

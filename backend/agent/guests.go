@@ -20,6 +20,7 @@ const (
 	startAgain    = 2 * time.Second
 	startAgainMax = time.Minute
 	startTime     = 90 * time.Second
+	claimAgain    = 50 * time.Millisecond
 )
 
 // guests makes libvirt match the record on this node.
@@ -28,6 +29,8 @@ type guests struct {
 	hypervisor *virt.Hypervisor
 	guard      *guard.Client
 	pids       string
+
+	arrivals arrivals
 
 	mu    sync.Mutex // guards what follows; nothing blocks under it
 	all   map[model.VMID]*guest
@@ -40,7 +43,7 @@ type guest struct {
 	id model.VMID
 
 	// Guarded by guests.mu.
-	busy bool     // its goroutine runs
+	busy bool     // its goroutine runs, or a migration
 	wake bool     // something changed while it ran
 	seen []*front // what fronts was last
 
@@ -161,6 +164,12 @@ func (g *guests) start(ctx context.Context, id model.VMID) {
 		return
 	}
 	m.busy = true
+	g.compareWhile(ctx, m)
+}
+
+// compareWhile runs the comparison of a machine that is busy with it, as long as
+// there is news. The lock need not be held.
+func (g *guests) compareWhile(ctx context.Context, m *guest) {
 	g.agent.work.Go(func() {
 		for again := true; again; {
 			keep := g.compare(ctx, m)
@@ -170,13 +179,39 @@ func (g *guests) start(ctx context.Context, id model.VMID) {
 			if !again {
 				m.busy = false
 				if !keep {
-					delete(g.all, id)
+					delete(g.all, m.id)
 				}
 			}
 			g.mu.Unlock()
 		}
 	})
 }
+
+// claim takes a machine out of the comparison, for a migration; release puts it back.
+func (g *guests) claim(ctx context.Context, id model.VMID) (*guest, error) {
+	for {
+		g.mu.Lock()
+		m := g.all[id]
+		if m == nil {
+			m = &guest{id: id}
+			g.all[id] = m
+		}
+		free := !m.busy
+		m.busy = true
+		g.mu.Unlock()
+		if free {
+			return m, nil
+		}
+		select {
+		case <-time.After(claimAgain):
+		case <-ctx.Done():
+			return nil, waiting(ctx, "machine %s is being looked after", id)
+		}
+	}
+}
+
+// release puts a claimed machine back, and looks at it at once.
+func (g *guests) release(ctx context.Context, m *guest) { g.compareWhile(ctx, m) }
 
 // compare closes the gap between the record and libvirt for one machine. It
 // reports whether there is anything left to look after.
@@ -189,6 +224,9 @@ func (g *guests) compare(ctx context.Context, m *guest) (keep bool) {
 	vm, err := g.agent.cfg.Meta.Local().VM(m.id)
 	if err != nil || vm.Node != g.agent.cfg.Self {
 		return g.leave(ctx, m)
+	}
+	if vm.Migration != nil {
+		g.callOff(ctx, vm) // of a daemon before this one
 	}
 	switch {
 	case vm.Power == model.PowerOn && alive:
@@ -247,11 +285,32 @@ func (g *guests) adopt(ctx context.Context, m *guest, vm model.VM, have virt.Gue
 	case virt.Stopping:
 		state = model.VMStopping
 	case virt.Paused:
+		if have.Reason == "migration" && g.resume(ctx, m) {
+			break
+		}
 		reason = "paused: " + have.Reason
 	case virt.Crashed:
 		state, reason = model.VMFailed, "the guest crashed"
 	}
 	g.report(ctx, vm, state, reason)
+}
+
+// resume lets a guest run on that rests for a migration, if the record says, as it is
+// now, that the guest has not moved and is not to.
+func (g *guests) resume(ctx context.Context, m *guest) bool {
+	view, err := g.agent.cfg.Meta.View(ctx)
+	if err != nil {
+		return false
+	}
+	vm, err := view.VM(m.id)
+	if err != nil || vm.Node != g.agent.cfg.Self || vm.Migration != nil {
+		return false
+	}
+	if err := g.hypervisor.Resume(ctx, m.id); err != nil {
+		g.agent.log.Warn("guest was not resumed", "vm", m.id, "err", err)
+		return false
+	}
+	return true
 }
 
 // boot starts a machine, unless it failed to start a moment ago.
@@ -289,7 +348,7 @@ func (g *guests) boot(ctx context.Context, m *guest, vm model.VM) {
 }
 
 func (g *guests) bootNow(ctx context.Context, m *guest, vm model.VM) error {
-	kernel, err := g.kernel(ctx, vm)
+	domain, err := g.domain(ctx, vm)
 	if err != nil {
 		return err
 	}
@@ -297,14 +356,23 @@ func (g *guests) bootNow(ctx context.Context, m *guest, vm model.VM) error {
 	if err := g.openFronts(ctx, m, vm); err != nil {
 		return err
 	}
-	domain := virt.Domain{ID: vm.ID, Name: vm.Name, CPUs: vm.CPUs, Memory: vm.Memory, Kernel: kernel}
-	for _, f := range m.fronts {
-		domain.Disks = append(domain.Disks, virt.Disk{Socket: f.path, Queues: frontQueues(vm)})
-	}
 	if err := g.hypervisor.Start(ctx, domain); err != nil {
 		return fmt.Errorf("start guest: %w", err)
 	}
 	return nil
+}
+
+// domain is a machine as it runs on this node; its boot files are fetched.
+func (g *guests) domain(ctx context.Context, vm model.VM) (virt.Domain, error) {
+	kernel, err := g.kernel(ctx, vm)
+	if err != nil {
+		return virt.Domain{}, err
+	}
+	d := virt.Domain{ID: vm.ID, Name: vm.Name, CPUs: vm.CPUs, Memory: vm.Memory, Kernel: kernel}
+	for _, disk := range vm.Disks {
+		d.Disks = append(d.Disks, virt.Disk{Socket: g.agent.SocketPath(Vhost, disk.Volume), Queues: frontQueues(vm)})
+	}
+	return d, nil
 }
 
 // kernel brings the files a machine boots from to this node.

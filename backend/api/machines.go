@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"time"
 
 	"drystone.example/drystone/backend/api/schema"
 	"drystone.example/drystone/backend/meta/command"
@@ -144,19 +145,56 @@ type startInput struct {
 }
 
 func (s *Server) startVM(ctx context.Context, in *startInput) (*out[schema.VM], error) {
-	var node model.NodeID
-	if in.Body != nil && in.Body.Node != "" {
-		view, err := s.Record.View(ctx)
-		if err != nil {
-			return nil, err
-		}
-		n, err := view.FindNode(in.Body.Node)
-		if err != nil {
-			return nil, err
-		}
-		node = n.ID
+	node := ""
+	if in.Body != nil {
+		node = in.Body.Node
 	}
-	return s.power(ctx, in.Ref, schema.PowerStart, node)
+	id, err := s.nodeID(ctx, node)
+	if err != nil {
+		return nil, err
+	}
+	return s.power(ctx, in.Ref, schema.PowerStart, id)
+}
+
+// nodeID finds a node, or none if none is named.
+func (s *Server) nodeID(ctx context.Context, ref string) (model.NodeID, error) {
+	if ref == "" {
+		return 0, nil
+	}
+	view, err := s.Record.View(ctx)
+	if err != nil {
+		return 0, err
+	}
+	n, err := view.FindNode(ref)
+	return n.ID, err
+}
+
+type migrateInput struct {
+	Ref  string `path:"ref" minLength:"1" maxLength:"63"`
+	Body *schema.MigrateSpec
+}
+
+// migrateLimit is how long copying a machine's memory may take unless it is said.
+const migrateLimit = 10 * time.Minute
+
+func (s *Server) migrateVM(ctx context.Context, in *migrateInput) (*out[schema.Task], error) {
+	spec := schema.MigrateSpec{}
+	if in.Body != nil {
+		spec = *in.Body
+	}
+	limit := migrateLimit
+	if spec.Seconds != 0 {
+		limit = time.Duration(spec.Seconds) * time.Second
+	}
+	id, err := s.vmID(ctx, in.Ref)
+	if err != nil {
+		return nil, err
+	}
+	to, err := s.nodeID(ctx, spec.Node)
+	if err != nil {
+		return nil, err
+	}
+	return answer(s.Service.MigrateVM(ctx, by(ctx), id, to, limit))
 }
 
 func (s *Server) stopVM(ctx context.Context, in *byRef) (*out[schema.VM], error) {

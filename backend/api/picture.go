@@ -255,6 +255,9 @@ func (p *picture) vm(vm model.VM) schema.VM {
 			State: p.vmState(vm), Node: vm.Status.Node, Reason: vm.Status.Reason, Since: vm.Status.Since,
 		},
 	}
+	if vm.Migration != nil {
+		o.MovesTo = p.nodeName(vm.Migration.To)
+	}
 	for i, d := range vm.Disks {
 		o.Disks[i] = schema.VMDisk{Volume: d.Volume, State: schema.VolumeUnavailable}
 		if v, err := p.Volume(d.Volume); err == nil {

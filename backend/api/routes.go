@@ -146,6 +146,7 @@ func machineRoutes() []route {
 		{"POST", "/vms/{ref}/shutdown", auth.Power, auth.VM, perSession, small, quick, "shutdown-vm", "Ask a machine's guest to shut down", reply((*Server).shutdownVM)},
 		{"POST", "/vms/{ref}/reset", auth.Power, auth.VM, perSession, small, quick, "reset-vm", "Reset a machine", reply((*Server).resetVM)},
 		{"POST", "/vms/{ref}/snapshots", auth.Create, auth.Snapshot, perSession, small, quick, "create-vm-snapshots", "Keep all volumes of a machine as they are now", reply((*Server).createVMSnapshots)},
+		{"POST", "/vms/{ref}/migrate", auth.Power, auth.VM, perSession, small, quick, "migrate-vm", "Move a running machine to another node", reply((*Server).migrateVM)},
 		{"POST", "/vms/{ref}/console", auth.Console, auth.VM, perSession, small, quick, "create-console-ticket", "Get a ticket to a console", reply((*Server).createTicket)},
 		{"GET", serialPath, auth.Console, auth.VM, perAddress, nothing, long, "serial-console", "A machine's serial port, by websocket", stream((*Server).serialConsole, describeSocket)},
 	}

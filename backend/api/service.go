@@ -121,6 +121,11 @@ type Machines interface {
 	PowerVM(ctx context.Context, by model.Actor, id model.VMID, do schema.PowerAction,
 		node model.NodeID) (model.VM, error)
 
+	// MigrateVM begins to move a running machine to another node, which is chosen
+	// if to is zero, and returns the task. It is given up after limit.
+	MigrateVM(ctx context.Context, by model.Actor, id model.VMID, to model.NodeID,
+		limit time.Duration) (schema.Task, error)
+
 	// DeleteVM forgets a machine that is off, and its volumes unless told to
 	// keep them.
 	DeleteVM(ctx context.Context, by model.Actor, id model.VMID, keepDisks bool) error

@@ -195,6 +195,12 @@ func (c *Client) PowerVM(ctx context.Context, ref string, do schema.PowerAction,
 	return post[schema.VM](ctx, c, at("vms", ref, string(do)), in)
 }
 
+// MigrateVM begins to move a running machine to another node, which the cluster
+// chooses if none is named, and returns the task.
+func (c *Client) MigrateVM(ctx context.Context, ref string, spec schema.MigrateSpec) (schema.Task, error) {
+	return post[schema.Task](ctx, c, at("vms", ref, "migrate"), spec)
+}
+
 // Tasks lists long work, newest first.
 func (c *Client) Tasks(ctx context.Context) (schema.List[schema.Task], error) {
 	return get[schema.List[schema.Task]](ctx, c, "/tasks")

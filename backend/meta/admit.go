@@ -81,6 +81,10 @@ func (m *Record) speaksForItself(v *state.View, from model.NodeID, e command.Env
 	switch c := e.Command.(type) {
 	case command.VMReport:
 		of = c.Node
+	case command.VMMigrate:
+		of = c.From
+	case command.VMMigrateEnd:
+		of = c.From
 	case command.VolumeAcquire:
 		of = c.Node
 	case command.VolumeRelease:

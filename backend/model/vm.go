@@ -59,6 +59,17 @@ type VM struct {
 	Node     NodeID     `json:"node,omitzero"` // where it runs or shall run; zero: nowhere yet
 	Status   VMStatus   `json:"status"`
 	Created  time.Time  `json:"created"`
+
+	Migration *Migration `json:"migration,omitempty"` // under way; Node is where from
+}
+
+// A Migration moves a machine to another node while it runs. Until the record says
+// that it has moved, its guest runs on the node it came from or nowhere; from then on,
+// on the other or nowhere.
+type Migration struct {
+	Task  TaskID    `json:"task"` // of the node it comes from
+	To    NodeID    `json:"to"`
+	Began time.Time `json:"began"`
 }
 
 // A VMDisk attaches a volume to a machine, in order: vda, vdb, ...

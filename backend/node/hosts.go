@@ -21,7 +21,8 @@ func (n *node) hosts(ctx context.Context) []placement.Host {
 			Node: node.ID, Free: u.Memory - hostReserve, Up: known && u.Hypervisor && n.up(node.ID),
 		}
 		for _, vm := range view.VMs() {
-			if vm.Node == node.ID && (vm.Power == model.PowerOn || vm.Status.State != model.VMStopped) {
+			here := vm.Node == node.ID || vm.Migration != nil && vm.Migration.To == node.ID
+			if here && (vm.Power == model.PowerOn || vm.Status.State != model.VMStopped) {
 				h.Free -= vm.Memory
 				h.Guests++
 			}

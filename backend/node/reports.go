@@ -83,7 +83,10 @@ func (s service) Leading(ctx context.Context) model.Leading {
 
 func (s service) Tasks(ctx context.Context) ([]schema.Task, error) {
 	var out []schema.Task
-	for _, u := range s.n.agent.Usage(ctx) {
+	for node, u := range s.n.agent.Usage(ctx) {
+		if node != s.n.cfg.Node && !s.n.up(node) {
+			continue // its tasks ended with it, or nobody knows
+		}
 		for _, t := range u.Tasks {
 			out = append(out, taskOf(t))
 		}

@@ -360,20 +360,32 @@ func (s service) start(ctx context.Context, by model.Actor, vm model.VM, node mo
 		}
 		return vm, nil
 	}
-	hosts := s.n.hosts(ctx)
-	if node == 0 {
-		var found bool
-		if node, found = placement.VM(vm.Memory, hosts); !found {
-			return model.VM{}, model.Errorf(model.NoSpace, "no node that runs guests has %d MiB of memory to spare: %s",
-				vm.Memory>>20, s.room(hosts))
-		}
-	} else if i := slices.IndexFunc(hosts, func(h placement.Host) bool { return h.Node == node }); i < 0 || !hosts[i].Up {
-		return model.VM{}, model.Errorf(model.Unavailable, "that node is away or runs no guests")
-	} else if hosts[i].Free < vm.Memory {
-		return model.VM{}, model.Errorf(model.NoSpace, "that node has %d MiB of memory to spare, the vm needs %d MiB",
-			hosts[i].Free>>20, vm.Memory>>20)
+	node, err := s.host(vm, node, s.n.hosts(ctx))
+	if err != nil {
+		return model.VM{}, err
 	}
 	return s.power(ctx, by, command.VMPower{VM: vm.ID, Power: model.PowerOn, Node: node})
+}
+
+// host checks that a node has room for a machine, or chooses one that has.
+func (s service) host(vm model.VM, node model.NodeID, hosts []placement.Host) (model.NodeID, error) {
+	if node == 0 {
+		node, found := placement.VM(vm.Memory, hosts)
+		if !found {
+			return 0, model.Errorf(model.NoSpace, "no node that runs guests has %d MiB of memory to spare: %s",
+				vm.Memory>>20, s.room(hosts))
+		}
+		return node, nil
+	}
+	i := slices.IndexFunc(hosts, func(h placement.Host) bool { return h.Node == node })
+	if i < 0 || !hosts[i].Up {
+		return 0, model.Errorf(model.Unavailable, "that node is away or runs no guests")
+	}
+	if hosts[i].Free < vm.Memory {
+		return 0, model.Errorf(model.NoSpace, "that node has %d MiB of memory to spare, the vm needs %d MiB",
+			hosts[i].Free>>20, vm.Memory>>20)
+	}
+	return node, nil
 }
 
 // room says in words what hosts have to spare.
@@ -390,6 +402,34 @@ func (s service) room(hosts []placement.Host) string {
 		return "there is no such node"
 	}
 	return fmt.Sprintf("the most is %d MiB", most>>20)
+}
+
+// MigrateVM has a machine's node move it to another, which is chosen if none is named.
+func (s service) MigrateVM(ctx context.Context, _ model.Actor, id model.VMID, to model.NodeID, limit time.Duration,
+) (schema.Task, error) {
+	view, err := s.n.meta.View(ctx)
+	if err != nil {
+		return schema.Task{}, err
+	}
+	vm, err := view.VM(id)
+	if err != nil {
+		return schema.Task{}, err
+	}
+	if vm.Node == 0 || vm.Status.State != model.VMRunning {
+		return schema.Task{}, model.Errorf(model.Conflict, "the vm %q is not running", vm.Name)
+	}
+	if to == vm.Node {
+		return schema.Task{}, model.Errorf(model.Conflict, "the vm %q runs on that node already", vm.Name)
+	}
+	hosts := slices.DeleteFunc(s.n.hosts(ctx), func(h placement.Host) bool { return h.Node == vm.Node })
+	if to, err = s.host(vm, to, hosts); err != nil {
+		return schema.Task{}, err
+	}
+	t, err := s.n.agent.Migrate(ctx, vm, to, limit)
+	if err != nil {
+		return schema.Task{}, err
+	}
+	return taskOf(t), nil
 }
 
 func (s service) DeleteVM(ctx context.Context, by model.Actor, id model.VMID, keepDisks bool) error {

@@ -176,7 +176,7 @@ func (s *session) setVringFile(m *message) error {
 	}
 	switch m.kind { //nolint:exhaustive // handle sends only these
 	case setVringCall:
-		return q.call.Swap(e).close()
+		return q.setCall(e)
 	case setVringErr:
 		return q.fault.Swap(e).close()
 	default:

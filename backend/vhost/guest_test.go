@@ -25,6 +25,12 @@ var guestModules = []string{
 	"drivers/virtio/virtio_pci.ko", "drivers/block/virtio_blk.ko",
 }
 
+// guestMemory is not a multiple of 256 KiB. Where it is one, QEMU before 9.0 that
+// emulates its CPUs forgets, when it has copied a page while the guest runs, to watch
+// for the next write to it, and the guest arrives with pieces of old memory (cured there
+// by "physmem: Fix migration dirty bitmap coherency with TCG memory access").
+const guestMemory = "196616K"
+
 // A guest is a real Linux in a real QEMU.
 type guest struct {
 	t    *testing.T
@@ -56,8 +62,8 @@ func bootGuest(t *testing.T, b *backend, args ...string) *guest {
 	monitor := filepath.Join(dir, "qmp")
 	g := &guest{t: t, exit: make(chan struct{})}
 	g.cmd = exec.Command(qemu, append([]string{
-		"-accel", "tcg", "-M", "q35,memory-backend=mem", "-smp", "2", "-m", "192",
-		"-object", "memory-backend-memfd,id=mem,size=192M,share=on",
+		"-accel", "tcg", "-M", "q35,memory-backend=mem", "-smp", "2", "-m", guestMemory,
+		"-object", "memory-backend-memfd,id=mem,size=" + guestMemory + ",share=on",
 		"-chardev", "socket,id=disk,path=" + b.socket + ",reconnect=1",
 		"-device", "vhost-user-blk-pci,chardev=disk,num-queues=2",
 		"-kernel", kernel, "-initrd", initrd, "-append", "console=ttyS0 quiet panic=-1",
@@ -241,29 +247,82 @@ func cpioEntry(w *bytes.Buffer, name string, mode int, data []byte) {
 	w.Write(make([]byte, -w.Len()&3))
 }
 
-// A guest that is moved under load, with the dirty log on, finds in its memory
-// what was read into it.
+// A guest that is moved under load from one back end to another and back, with the
+// dirty log on, has at each the memory that it had where it was, byte for byte, and
+// goes on.
 func TestGuestMoves(t *testing.T) {
-	b := newBackend(t, 32<<20)
-	from := bootGuest(t, b)
-	from.rounds(3)
-	image := filepath.Join(t.TempDir(), "image")
-	from.command("migrate", fmt.Sprintf(`"uri": "exec:cat > %s"`, image))
-	from.wait("the guest to have moved", func() bool {
+	here := newBackend(t, 32<<20)
+	there := newBackend(t, 32<<20)
+	there.kill()
+	there.file = here.file
+	there.start()
+	g := bootGuest(t, here)
+	g.rounds(3)
+	for range moves {
+		here, there = there, here
+		g = g.move(here)
+		g.rounds(3)
+	}
+	g.finish()
+}
+
+// moves is how often TestGuestMoves moves.
+const moves = 4
+
+// move moves a guest to a QEMU on another back end.
+func (g *guest) move(b *backend) *guest {
+	g.t.Helper()
+	socket := filepath.Join(g.t.TempDir(), "move")
+	to := bootGuest(g.t, b, "-S", "-incoming", "unix:"+socket)
+	g.command("migrate", fmt.Sprintf(`"uri": "unix:%s"`, socket))
+	status := func(g *guest, command string) string {
 		var got struct{ Status string }
-		if err := json.Unmarshal(from.command("query-migrate"), &got); err != nil {
-			t.Fatal(err)
+		if err := json.Unmarshal(g.command(command), &got); err != nil {
+			g.t.Fatal(err)
 		}
-		if got.Status == "failed" {
-			t.Fatal("the migration failed")
+		return got.Status
+	}
+	g.wait("the guest to have moved", func() bool {
+		got := status(g, "query-migrate")
+		if got == "failed" {
+			g.t.Fatal("the migration failed")
 		}
-		return got.Status == "completed"
+		return got == "completed"
 	})
-	from.command("quit")
-	<-from.exit
-	to := bootGuest(t, b, "-incoming", "exec:cat "+image)
-	to.rounds(3)
-	to.finish()
+	to.wait("the guest to have arrived", func() bool { return status(to, "query-status") != "inmigrate" })
+	before, after := g.memory(), to.memory()
+	for at := 0; at < len(before); at += logPage {
+		if !bytes.Equal(before[at:at+logPage], after[at:at+logPage]) {
+			g.t.Errorf("the memory at %#x is not what it was", at)
+		}
+	}
+	g.command("quit")
+	<-g.exit
+	to.command("cont")
+	return to
+}
+
+// memory reads the guest's memory.
+func (g *guest) memory() []byte {
+	g.t.Helper()
+	dir := fmt.Sprintf("/proc/%d/fd", g.cmd.Process.Pid)
+	files, err := os.ReadDir(dir)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	for _, f := range files {
+		path := filepath.Join(dir, f.Name())
+		if to, err := os.Readlink(path); err != nil || !strings.HasPrefix(to, "/memfd:memory-backend-memfd") {
+			continue
+		}
+		b, err := os.ReadFile(path)
+		if err != nil {
+			g.t.Fatal(err)
+		}
+		return b
+	}
+	g.t.Fatal("QEMU has no memory")
+	return nil
 }
 
 // A Linux guest writes and verifies while its back end is killed, ended and

@@ -56,6 +56,7 @@ func (s *session) start(i int) error {
 	s.srv.holder.want(1, 1)
 	s.srv.stats.running.Add(1)
 	s.srv.rings.Go(r.run)
+	q.call.Load().signal() // an earlier life may have answered and not said so
 	s.tellSize()
 	return nil
 }
@@ -86,6 +87,17 @@ func (q *queue) setKick(e *eventFD) error {
 	if q.ring != nil && e != nil {
 		q.ring.kick.Store(e)
 		e.signal() // whatever was kicked in between
+	}
+	return old.close()
+}
+
+// setCall replaces the interrupt. Until it has started a device QEMU gives us one that
+// nobody hears, so what a running ring has said already is said again: with event
+// indexes the guest hears of nothing more until it has taken what it was not told of.
+func (q *queue) setCall(e *eventFD) error {
+	old := q.call.Swap(e)
+	if q.ring != nil {
+		e.signal()
 	}
 	return old.close()
 }

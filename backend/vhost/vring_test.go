@@ -45,13 +45,19 @@ func (v *vmm) newRing(i int) *vring {
 		q.free = append(q.free, uint16(j))
 	}
 	for _, fd := range []*int{&q.kick, &q.call, &q.fault} {
-		var err error
-		if *fd, err = unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC); err != nil {
-			v.t.Fatal(err)
-		}
-		v.t.Cleanup(func() { _ = unix.Close(*fd) })
+		*fd = newEvent(v.t)
 	}
 	return q
+}
+
+func newEvent(tb testing.TB) int {
+	tb.Helper()
+	fd, err := unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { _ = unix.Close(fd) })
+	return fd
 }
 
 // user is the address QEMU has for a guest address.

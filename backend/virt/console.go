@@ -33,6 +33,16 @@ func (h *Hypervisor) displaySocket(vm model.VMID) string {
 	return filepath.Join(h.folder(vm), "qemu/vnc.sock")
 }
 
+// SendSocket is where the QEMU of a machine that leaves finds the other node.
+func (h *Hypervisor) SendSocket(vm model.VMID) string {
+	return filepath.Join(h.folder(vm), "send.sock")
+}
+
+// ReceiveSocket is where the QEMU of a machine that arrives listens.
+func (h *Hypervisor) ReceiveSocket(vm model.VMID) string {
+	return filepath.Join(h.folder(vm), "qemu/receive.sock")
+}
+
 func (h *Hypervisor) makeFolder(vm model.VMID) error {
 	if err := os.MkdirAll(h.dir, 0o711); err != nil { //nolint:gosec // QEMU passes
 		return fmt.Errorf("make folder: %w", err)

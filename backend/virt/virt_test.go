@@ -387,3 +387,12 @@ func TestDialSocket(t *testing.T) {
 		t.Errorf("dialSocket of a socket with two names = %v, want refused", err)
 	}
 }
+
+// The memory of a guest is copied while it runs only where QEMU sees each of its writes.
+func TestCopyFlags(t *testing.T) {
+	for a, live := range map[Accelerator]bool{KVM: true, TCG: false} {
+		if got := copyFlags(a)&libvirt.MigrateLive != 0; got != live {
+			t.Errorf("with %s guests are copied while they run: %v, want %v", a, got, live)
+		}
+	}
+}

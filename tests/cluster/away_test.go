@@ -13,6 +13,7 @@ import (
 // with addresses where nobody is: it has the cluster's again, from the record, and is
 // seen by all.
 func TestNodeWithOldKeys(t *testing.T) {
+	t.Parallel()
 	c := up(t)
 	c.kill("node3")
 	key := filepath.Join(c.Nodes[2].Dir, "pki", "gossip.key")

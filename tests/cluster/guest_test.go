@@ -19,6 +19,7 @@ type vm struct {
 	Name     string `json:"name"`
 	Power    string `json:"power"`
 	NodeName string `json:"node_name"`
+	MovesTo  string `json:"moves_to"`
 	Status   struct {
 		State  string `json:"state"`
 		Reason string `json:"reason"`

@@ -1,8 +1,10 @@
 package cluster
 
 import (
+	"flag"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -11,21 +13,15 @@ import (
 	"time"
 )
 
+var howManyTours = flag.Int("tours", 1, "how often a guest migrates around the nodes")
+
 // A machine whose node is lost is started elsewhere, and never runs twice:
 // when only the daemon dies, the guard has killed the guest before it is started
 // again; when everything on the node dies, its disk is as the guest left it.
 func TestMachineOfALostNode(t *testing.T) {
 	t.Parallel()
 	c := up(t)
-	files := filepath.Join("..", "..", "bin", "guest")
-	if _, err := os.Stat(filepath.Join(files, "vmlinuz")); err != nil {
-		t.Fatalf("the demo guest is not built: run tests/guest/build.sh bin/guest: %v", err)
-	}
-	c.must("vm", "create", "g", "--cpus", "1", "--memory", "256M", "--disk", "1G",
-		"--kernel", filepath.Join(files, "vmlinuz"), "--initrd", filepath.Join(files, "initrd.img"),
-		"--append", "console=ttyS0 quiet")
-	c.must("vm", "start", "g", "--node", "node2")
-	c.awaitVM("g", "running")
+	c.makeGuest("g", "node2")
 	c.progresses("g", 1000)
 
 	c.part("the daemon alone", func(t *testing.T) {
@@ -137,4 +133,129 @@ func processesOf(t *testing.T, dir string) (pids []int) {
 		}
 	}
 	return pids
+}
+
+// A guest moves to another node and back while it verifies its disk, and does not
+// notice; a migration that cannot be done leaves it where it is.
+func TestLiveMigration(t *testing.T) {
+	t.Parallel()
+	c := up(t)
+	c.makeGuest("g", "node1")
+	seen := c.progresses("g", 1000)
+	for i := range 3 * *howManyTours {
+		from, to := fmt.Sprintf("node%d", i%3+1), fmt.Sprintf("node%d", (i+1)%3+1)
+		c.must("vm", "migrate", "g", to)
+		if now := get[vm](c, "vm", "show", "g"); now.NodeName != to || now.Status.State != "running" {
+			t.Fatalf("after the migration g is %s on %s", now.Status.State, now.NodeName)
+		}
+		seen = c.goesOn("g", seen)
+		eventually(t, time.Minute, "nothing of the guest is left on "+from, func() bool {
+			return len(guestsOf(t, c.node(from))) == 0
+		})
+		c.awaitWhole("g-disk1")
+	}
+	c.part("refused", func(t *testing.T) {
+		t.Helper()
+		for _, args := range [][]string{{"g", "node1"}, {"g", "nowhere"}, {"nobody"}} {
+			if r := c.run(append([]string{"vm", "migrate"}, args...)...); r.status != 1 {
+				t.Errorf("migrate %v: status %d, %s", args, r.status, r.out)
+			}
+		}
+	})
+	c.part("called off", func(t *testing.T) {
+		t.Helper()
+		cmd := exec.Command(program("drystone"), "vm", "migrate", "g", "node2")
+		cmd.Env = append(os.Environ(), "DRYSTONE_DIR="+c.dir)
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, time.Minute, "a guest waits on node2", func() bool { return len(guestsOf(t, c.node("node2"))) > 0 })
+		_ = cmd.Process.Signal(os.Interrupt)
+		_ = cmd.Wait() // it may have moved already
+		eventually(t, time.Minute, "g runs in one place", func() bool {
+			now := get[vm](c, "vm", "show", "g")
+			elsewhere := map[string]string{"node1": "node2", "node2": "node1"}[now.NodeName]
+			return now.MovesTo == "" && now.Status.State == "running" && len(guestsOf(t, c.node(elsewhere))) == 0
+		})
+		seen = c.goesOn("g", seen)
+		if now := get[vm](c, "vm", "show", "g"); now.NodeName == "node2" {
+			t.Log("the guest had moved before it was called off")
+			c.must("vm", "migrate", "g", "node1")
+			seen = c.goesOn("g", seen)
+		}
+	})
+	c.part("the other node dies", func(t *testing.T) {
+		t.Helper()
+		done := make(chan result, 1)
+		go func() { done <- c.run("vm", "migrate", "g", "node2") }()
+		eventually(t, time.Minute, "a guest waits on node2", func() bool { return len(guestsOf(t, c.node("node2"))) > 0 })
+		c.pullThePlug("node2")
+		r := <-done
+		now := get[vm](c, "vm", "show", "g")
+		if r.status == 0 || now.NodeName != "node1" {
+			t.Logf("the guest had moved before the node died: %+v", now)
+			c.runsElsewhere("g", "node2", func() {})
+		} else {
+			c.awaitVM("g", "running")
+			seen = c.goesOn("g", seen)
+		}
+		c.start("node2")
+		c.awaitWhole("g-disk1")
+	})
+	c.part("the daemon that moves it dies", func(t *testing.T) {
+		t.Helper()
+		from := get[vm](c, "vm", "show", "g").NodeName
+		done := make(chan result, 1)
+		go func() { done <- c.run("vm", "migrate", "g", "node3") }()
+		eventually(t, time.Minute, "a guest waits on node3", func() bool { return len(guestsOf(t, c.node("node3"))) > 0 })
+		c.kill(from)
+		if r := <-done; r.status < 0 { // it failed, or the guest had moved
+			t.Errorf("the command did not end by itself: %s", r)
+		}
+		eventually(t, 2*time.Minute, "g runs in one place, which is where the record says", func() bool {
+			now := get[vm](c, "vm", "show", "g")
+			if now.Status.State != "running" || now.MovesTo != "" {
+				return false
+			}
+			for _, n := range []string{"node1", "node2", "node3"} {
+				if want := map[bool]int{true: 1}[n == now.NodeName]; len(guestsOf(t, c.node(n))) != want {
+					return false
+				}
+			}
+			return true
+		})
+		c.progresses("g", 1)
+		c.start(from)
+		c.awaitWhole("g-disk1")
+	})
+}
+
+// goesOn waits until a guest that had verified so many blocks has verified some more, and
+// fails if it has begun again meanwhile.
+func (c *cluster) goesOn(name string, seen int64) int64 {
+	c.t.Helper()
+	p := c.listen(name)
+	eventually(c.t, time.Minute, "the guest says something", func() bool {
+		blocks, _, _, _ := p.now()
+		return blocks > 0
+	})
+	if blocks, _, _, _ := p.now(); blocks < seen {
+		c.t.Fatalf("the guest has begun again: it had verified %d blocks, and now %d", seen, blocks)
+	}
+	_ = p.cmd.Process.Kill()
+	return c.progresses(name, seen+200)
+}
+
+// makeGuest makes a machine whose guest verifies its disk, and starts it on a node.
+func (c *cluster) makeGuest(name, node string) {
+	c.t.Helper()
+	files := filepath.Join("..", "..", "bin", "guest")
+	if _, err := os.Stat(filepath.Join(files, "vmlinuz")); err != nil {
+		c.t.Fatalf("the demo guest is not built: run tests/guest/build.sh bin/guest: %v", err)
+	}
+	c.must("vm", "create", name, "--cpus", "1", "--memory", "256M", "--disk", "1G",
+		"--kernel", filepath.Join(files, "vmlinuz"), "--initrd", filepath.Join(files, "initrd.img"),
+		"--append", "console=ttyS0 quiet")
+	c.must("vm", "start", name, "--node", node)
+	c.awaitVM(name, "running")
 }

@@ -15,6 +15,7 @@ import (
 // it had, and the copies of each column get apart again. An image of it is not used, be
 // it beside the disk or in its stead, and neither is another cluster's disk.
 func TestDiskIsMoved(t *testing.T) {
+	t.Parallel()
 	c := up(t)
 	c.must("cluster", "set", "balance", "off")
 	c.must("volume", "create", "moved", "1G")
@@ -105,6 +106,7 @@ func (c *cluster) olderImage(id, path, image string) {
 // A disk of another cluster is refused, in the place of a disk and by `disk add`, and
 // nothing on it changes.
 func TestForeignDisk(t *testing.T) {
+	t.Parallel()
 	c, other := up(t), up(t, "--nodes", "1")
 	foreign := other.Nodes[0].Disks[0].Path
 	other.kill("node1")

@@ -361,6 +361,28 @@ func (s *Service) PowerVM(ctx context.Context, by model.Actor, id model.VMID, do
 	return as[model.VM](s.record.Apply(ctx, by, power))
 }
 
+// MigrateVM moves a machine by the record alone, at once.
+func (s *Service) MigrateVM(ctx context.Context, by model.Actor, id model.VMID, to model.NodeID, _ time.Duration) (schema.Task, error) {
+	vm, err := s.record.Local().VM(id)
+	if err != nil {
+		return schema.Task{}, err
+	}
+	task := schema.Task{ID: model.NewID[model.TaskID](), Kind: "vm.migrate", Object: vm.Name, State: schema.TaskDone}
+	for _, cmd := range []command.Command{
+		command.VMReport{VM: id, Node: vm.Node, State: model.VMRunning},
+		command.VMMigrate{VM: id, Task: task.ID, From: vm.Node, To: to},
+		command.VMMigrateEnd{VM: id, Task: task.ID, From: vm.Node, Moved: true},
+	} {
+		if _, err := s.record.Apply(ctx, by, cmd); err != nil {
+			return schema.Task{}, err
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.Scrubs = append(s.Scrubs, task)
+	return task, nil
+}
+
 func (s *Service) DeleteVM(ctx context.Context, by model.Actor, id model.VMID, keepDisks bool) error {
 	_, err := s.record.Apply(ctx, by, command.VMDelete{VM: id, Disks: !keepDisks})
 	return err

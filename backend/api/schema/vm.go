@@ -18,6 +18,7 @@ type VM struct {
 	Power    model.PowerState `json:"power" enum:"on,off"`
 	Node     model.NodeID     `json:"node"` // where it runs or shall run; empty: nowhere yet
 	NodeName string           `json:"node_name"`
+	MovesTo  string           `json:"moves_to,omitempty"` // the node it is being migrated to
 	Status   VMStatus         `json:"status"`
 	Created  time.Time        `json:"created"`
 }
@@ -80,6 +81,12 @@ const (
 // A StartSpec may name the node to start a machine on.
 type StartSpec struct {
 	Node string `json:"node,omitempty" maxLength:"63"`
+}
+
+// A MigrateSpec may name the node to move a machine to.
+type MigrateSpec struct {
+	Node    string `json:"node,omitempty" maxLength:"63"`
+	Seconds int    `json:"limit_seconds,omitempty" minimum:"1" maximum:"86400" doc:"how long copying the memory may take; 600 unless given"`
 }
 
 // A ConsoleSpec asks for a way to a machine's console.

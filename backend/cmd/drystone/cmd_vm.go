@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -90,7 +91,7 @@ func newVM(a *app) *cobra.Command {
 		newVMPower(a, schema.PowerStop, "Stop a machine at once, as if unplugged"),
 		newVMPower(a, schema.PowerShutdown, "Ask a machine's guest to shut down"),
 		newVMPower(a, schema.PowerReset, "Reset a machine"),
-		newVMDelete(a), newVMSnapshot(a), newVMConsole(a))
+		newVMMigrate(a), newVMDelete(a), newVMSnapshot(a), newVMConsole(a))
 }
 
 // vmFlags are the flags of vm create.
@@ -282,7 +283,7 @@ func printVM(w io.Writer, v schema.VM) {
 	}
 	fields(w,
 		"Name", v.Name, "ID", v.ID.String(), "Shall be", string(v.Power), "Is", string(v.Status.State),
-		"Because", v.Status.Reason, "Since", ago(v.Status.Since), "Node", v.NodeName,
+		"Because", v.Status.Reason, "Since", ago(v.Status.Since), "Node", v.NodeName, "Moves to", v.MovesTo,
 		"Processors", strconv.Itoa(v.CPUs), "Memory", size(v.Memory),
 		"Priority", string(v.Priority), "Kernel", boot,
 	)
@@ -323,6 +324,44 @@ func (a *app) power(cmd *cobra.Command, ref string, do schema.PowerAction, node 
 			say(w, "machine %s shall be %s; it is %s\n", v.Name, v.Power, v.Status.State)
 		})
 	})
+}
+
+func newVMMigrate(a *app) *cobra.Command {
+	var limit time.Duration
+	c := &cobra.Command{
+		Use: "migrate VM [NODE]", Short: "Move a running machine to another node",
+		Args: cobra.RangeArgs(1, 2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			spec := schema.MigrateSpec{Seconds: int(limit.Round(time.Second) / time.Second)}
+			if limit != 0 && spec.Seconds < 1 {
+				return usagef("the time limit is at least a second")
+			}
+			if len(args) > 1 {
+				spec.Node = args[1]
+			}
+			return a.with(cmd, func(c *client.Client) error {
+				t, err := c.MigrateVM(cmd.Context(), args[0], spec)
+				if err != nil {
+					return err
+				}
+				stop := a.follow(cmd.Context(), c, t.Object)
+				_, err = ended(cmd.Context(), c, t)
+				stop()
+				if err != nil {
+					return err
+				}
+				vm, err := c.VM(cmd.Context(), args[0])
+				if err != nil {
+					return err
+				}
+				return show(a, vm, func(w io.Writer, v schema.VM) {
+					say(w, "machine %s runs on %s\n", v.Name, v.NodeName)
+				})
+			})
+		},
+	}
+	c.Flags().DurationVar(&limit, "limit", 0, "give up when copying the memory takes longer (default 10m)")
+	return c
 }
 
 func newVMDelete(a *app) *cobra.Command {

@@ -57,6 +57,7 @@ var printed = map[string]string{
 	"vm stop":     "VM",
 	"vm shutdown": "VM",
 	"vm reset":    "VM",
+	"vm migrate":  "VM",
 }
 
 // document is the part of JSON Schema that docs/cli.schema.json uses.
@@ -200,6 +201,7 @@ func TestOutputsFitSchema(t *testing.T) {
 		{"vm", "list"},
 		{"vm", "snapshot", "web", "tuesday"},
 		{"vm", "start", "web"},
+		{"vm", "migrate", "web", "n2"},
 		{"vm", "show", "web"},
 		{"vm", "reset", "web"},
 		{"vm", "shutdown", "web"},

@@ -67,6 +67,8 @@ var formats = map[Kind]format{
 	KindClusterSet:     {"cluster.set", read[ClusterSet]},
 	KindVolumeScrubbed: {"volume.scrubbed", read[VolumeScrubbed]},
 	KindDiskFound:      {"disk.found", read[DiskFound]},
+	KindVMMigrate:      {"vm.migrate", read[VMMigrate]},
+	KindVMMigrateEnd:   {"vm.migrate_end", read[VMMigrateEnd]},
 }
 
 // wire is what follows the kind and the version.

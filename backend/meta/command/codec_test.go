@@ -85,6 +85,8 @@ func examples() []Command {
 		ClusterSet{Balance: new(bool), RebuildAfter: &seconds},
 		VolumeScrubbed{Volume: 5, Scrub: model.VolumeScrub{Ended: noon, Compared: 1, Skipped: 2, Different: 3, Diverged: 4}},
 		DiskFound{Disk: 7, Node: 1, Claims: 2, Path: "/dev/sdb", Journal: 3, Error: "e", Gone: true, Twin: true},
+		VMMigrate{VM: 14, Task: 17, From: 1, To: 2},
+		VMMigrateEnd{VM: 14, Task: 17, From: 1, Moved: true},
 	}
 }
 

@@ -59,6 +59,8 @@ const (
 	KindClusterSet     Kind = 40
 	KindVolumeScrubbed Kind = 42
 	KindDiskFound      Kind = 43
+	KindVMMigrate      Kind = 46
+	KindVMMigrateEnd   Kind = 47
 )
 
 // A Command is one change, applied by every node in the order of the log.

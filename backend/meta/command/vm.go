@@ -57,6 +57,27 @@ type VMReport struct {
 	Reason string        `json:"reason,omitempty"`
 }
 
+// VMMigrate begins a live migration of a machine that runs on From. Returns the
+// model.VM.
+type VMMigrate struct {
+	VM   model.VMID   `json:"vm"`
+	Task model.TaskID `json:"task"`
+	From model.NodeID `json:"from"`
+	To   model.NodeID `json:"to"`
+}
+
+// VMMigrateEnd decides how a live migration ended. Moved: all of the guest's memory is
+// on the other node, and the guest at rest on this one; from now on it may run there,
+// and here never again. Otherwise it runs on here. Conflict: another end was decided
+// before, or the machine is not being migrated; nothing is changed. Returns the
+// model.VM, also with the Conflict.
+type VMMigrateEnd struct {
+	VM    model.VMID   `json:"vm"`
+	Task  model.TaskID `json:"task"`
+	From  model.NodeID `json:"from"`
+	Moved bool         `json:"moved"`
+}
+
 // VMDelete forgets a machine that is off and stopped, and with Disks its volumes
 // too, by the rules of VolumeDelete: all or nothing. Returns the model.VM as it
 // was.
@@ -73,6 +94,9 @@ func (VMPlace) Kind() Kind  { return KindVMPlace }
 func (VMReport) Kind() Kind { return KindVMReport }
 func (VMDelete) Kind() Kind { return KindVMDelete }
 
+func (VMMigrate) Kind() Kind    { return KindVMMigrate }
+func (VMMigrateEnd) Kind() Kind { return KindVMMigrateEnd }
+
 // Object implements Command, here and below.
 func (c VMCreate) Object() string { return "vm " + c.ID.String() }
 func (c VMUpdate) Object() string { return "vm " + c.VM.String() }
@@ -80,3 +104,6 @@ func (c VMPower) Object() string  { return "vm " + c.VM.String() }
 func (c VMPlace) Object() string  { return "vm " + c.VM.String() }
 func (c VMReport) Object() string { return "vm " + c.VM.String() }
 func (c VMDelete) Object() string { return "vm " + c.VM.String() }
+
+func (c VMMigrate) Object() string    { return "vm " + c.VM.String() }
+func (c VMMigrateEnd) Object() string { return "vm " + c.VM.String() }

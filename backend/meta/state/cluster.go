@@ -210,7 +210,7 @@ func (x *tx) emptyVMs(n model.Node, lost bool) error {
 		if !lost {
 			return model.Errorf(model.Conflict, "the vm %q is still placed on %s", vm.Name, n.Name)
 		}
-		vm.Node = 0
+		vm.Node, vm.Migration = 0, nil
 		vm.Status = model.VMStatus{State: model.VMStopped, Reason: "its node was removed", Since: x.at}
 		if err := put(x, &x.vms, vm); err != nil {
 			return err

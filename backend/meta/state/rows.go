@@ -203,7 +203,7 @@ func DecodeResult(k command.Kind, p []byte) (any, error) {
 		command.KindSnapshotRevert, command.KindVolumeTended:
 		return readJSON[model.Volume](p)
 	case command.KindVMCreate, command.KindVMUpdate, command.KindVMPower, command.KindVMPlace,
-		command.KindVMReport, command.KindVMDelete:
+		command.KindVMReport, command.KindVMDelete, command.KindVMMigrate, command.KindVMMigrateEnd:
 		return readJSON[model.VM](p)
 	case command.KindUserCreate, command.KindUserPassword, command.KindUserDelete:
 		return readJSON[model.User](p)

@@ -248,6 +248,10 @@ func (x *tx) apply(cmd command.Command) (any, error) {
 	case command.SnapshotCreate, command.SnapshotDelete, command.SnapshotRevert, command.VolumeTended,
 		command.VolumeClone, command.VolumeDetach:
 		return x.applySnapshot(cmd)
+	case command.VMMigrate:
+		return x.vmMigrate(c)
+	case command.VMMigrateEnd:
+		return x.vmMigrateEnd(c)
 	}
 	return x.applyPool(cmd)
 }

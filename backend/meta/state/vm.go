@@ -149,7 +149,7 @@ func (x *tx) vmPlace(c command.VMPlace) (any, error) {
 	if vm.Node == c.Node {
 		return vm, nil
 	}
-	vm.Node = c.Node
+	vm.Node, vm.Migration = c.Node, nil
 	vm.Status = model.VMStatus{State: model.VMStopped, Node: c.Node, Since: x.at}
 	if vm.Power == model.PowerOn && c.Node != 0 {
 		vm.Status.State = model.VMStarting
@@ -182,6 +182,48 @@ func (x *tx) vmReport(c command.VMReport) (any, error) {
 		s.Since = x.at
 	}
 	vm.Status = s
+	return vm, put(x, &x.vms, vm)
+}
+
+func (x *tx) vmMigrate(c command.VMMigrate) (any, error) {
+	vm, err := x.vms.find(c.VM)
+	if err != nil {
+		return nil, err
+	}
+	x.object = vmObject(vm)
+	switch {
+	case vm.Migration != nil && vm.Migration.Task == c.Task:
+		return vm, nil
+	case vm.Migration != nil:
+		return nil, model.Errorf(model.Conflict, "the vm %q is being migrated to %s already", vm.Name, x.nodeName(vm.Migration.To))
+	case vm.Node != c.From || vm.Power != model.PowerOn || vm.Status.State != model.VMRunning:
+		return nil, model.Errorf(model.Conflict, "the vm %q does not run on %s", vm.Name, x.nodeName(c.From))
+	case c.To == c.From:
+		return nil, model.Errorf(model.Invalid, "the vm %q runs on %s already", vm.Name, x.nodeName(c.To))
+	case c.Task == 0:
+		return nil, model.Errorf(model.Invalid, "a migration needs an identifier")
+	}
+	if _, err := x.nodes.find(c.To); err != nil {
+		return nil, err
+	}
+	vm.Migration = &model.Migration{Task: c.Task, To: c.To, Began: x.at}
+	return vm, put(x, &x.vms, vm)
+}
+
+func (x *tx) vmMigrateEnd(c command.VMMigrateEnd) (any, error) {
+	vm, err := x.vms.find(c.VM)
+	if err != nil {
+		return nil, err
+	}
+	x.object = vmObject(vm)
+	if vm.Migration == nil || vm.Migration.Task != c.Task || vm.Node != c.From {
+		return vm, model.Errorf(model.Conflict, "the migration of the vm %q is not under way any more", vm.Name)
+	}
+	if c.Moved {
+		vm.Node = vm.Migration.To
+		vm.Status = model.VMStatus{State: model.VMRunning, Node: vm.Node, Since: vm.Status.Since}
+	}
+	vm.Migration = nil
 	return vm, put(x, &x.vms, vm)
 }
 

@@ -77,6 +77,54 @@ func TestVMUpdate(t *testing.T) {
 	}
 }
 
+// A migration is decided once: it moves the machine, or it does not, and what comes
+// late changes nothing. Placing the machine anew ends it too.
+func TestVMMigration(t *testing.T) {
+	r := small(t)
+	r.ok(volume(1, "data"))
+	r.ok(machine(1, "web", 1))
+	begin := command.VMMigrate{VM: 1, Task: 5, From: 1, To: 2}
+	end := func(task model.TaskID, moved bool) command.VMMigrateEnd {
+		return command.VMMigrateEnd{VM: 1, Task: task, From: 1, Moved: moved}
+	}
+	refuse(t, r, []refusal{
+		{"off", begin, model.Conflict},
+		{"nobody", command.VMMigrate{VM: 9, Task: 5, From: 1, To: 2}, model.NotFound},
+		{"no migration", end(5, true), model.Conflict},
+	})
+	r.ok(command.VMPower{VM: 1, Power: model.PowerOn, Node: 1})
+	refuse(t, r, []refusal{{"not running yet", begin, model.Conflict}})
+	r.ok(command.VMReport{VM: 1, Node: 1, State: model.VMRunning})
+	refuse(t, r, []refusal{
+		{"from elsewhere", command.VMMigrate{VM: 1, Task: 5, From: 2, To: 1}, model.Conflict},
+		{"to where it is", command.VMMigrate{VM: 1, Task: 5, From: 1, To: 1}, model.Invalid},
+		{"to nowhere", command.VMMigrate{VM: 1, Task: 5, From: 1, To: 9}, model.NotFound},
+		{"without a task", command.VMMigrate{VM: 1, From: 1, To: 2}, model.Invalid},
+	})
+	r.ok(begin)
+	r.ok(begin) // said again
+	refuse(t, r, []refusal{
+		{"a second one", command.VMMigrate{VM: 1, Task: 6, From: 1, To: 2}, model.Conflict},
+		{"the end of another", end(6, true), model.Conflict},
+	})
+	r.ok(end(5, false))
+	if vm := r.vm(1); vm.Node != 1 || vm.Migration != nil || vm.Status.State != model.VMRunning {
+		t.Fatalf("after it was called off the vm is %+v", vm)
+	}
+	refuse(t, r, []refusal{{"moved after it was called off", end(5, true), model.Conflict}})
+	r.ok(command.VMMigrate{VM: 1, Task: 7, From: 1, To: 2})
+	r.ok(end(7, true))
+	if vm := r.vm(1); vm.Node != 2 || vm.Migration != nil || vm.Status.State != model.VMRunning || vm.Status.Node != 2 {
+		t.Fatalf("after it moved the vm is %+v", vm)
+	}
+	refuse(t, r, []refusal{{"called off after it moved", end(7, false), model.Conflict}})
+	r.ok(command.VMMigrate{VM: 1, Task: 8, From: 2, To: 1})
+	r.ok(command.VMPlace{VM: 1, Node: 1, Expected: 2})
+	refuse(t, r, []refusal{
+		{"moved after it was placed anew", command.VMMigrateEnd{VM: 1, Task: 8, From: 2, Moved: true}, model.Conflict},
+	})
+}
+
 // A machine's life: what it shall be, where, and what its node says.
 func TestVMLife(t *testing.T) {
 	r := small(t)

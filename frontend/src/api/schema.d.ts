@@ -725,6 +725,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/vms/{ref}/migrate": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Move a running machine to another node
+         * @description Needs to be allowed to power a vm.
+         */
+        post: operations["migrate-vm"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/vms/{ref}/reset": {
         parameters: {
             query?: never;
@@ -1377,6 +1397,14 @@ export interface components {
                 [key: string]: number[];
             };
         };
+        MigrateSpec: {
+            /**
+             * Format: int64
+             * @description how long copying the memory may take; 600 unless given
+             */
+            limit_seconds?: number;
+            node?: string;
+        };
         Moves: {
             /**
              * Format: int64
@@ -1601,6 +1629,7 @@ export interface components {
             id: string;
             /** Format: int64 */
             memory_bytes: number;
+            moves_to?: string;
             name: string;
             node: string;
             node_name: string;
@@ -3114,6 +3143,41 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content?: never;
+            };
+            /** @description The request was refused or failed. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "migrate-vm": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                ref: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["MigrateSpec"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Task"];
+                };
             };
             /** @description The request was refused or failed. */
             default: {
