@@ -41,6 +41,9 @@ type Usage struct {
 
 // A HoldStatus is how a volume is that a node holds.
 type HoldStatus struct {
+	Generation model.Generation `json:"generation"`
+	Revision   model.Revision   `json:"revision"` // of the record as the holder knows it
+
 	Serving bool        `json:"serving"`
 	Reason  string      `json:"reason,omitempty"`
 	Fill    volume.Fill `json:"fill,omitzero"`
@@ -212,7 +215,10 @@ func (a *Agent) own(ctx context.Context) Usage {
 		status := HoldStatus{Reason: "it is being taken over"}
 		if ready := a.holds.serving(h.id); ready != nil {
 			s := ready.volume.Status()
-			status = HoldStatus{Serving: s.Serving, Reason: s.Reason, Fill: s.Fill, Tending: s.Tending, Slow: s.Slow}
+			status = HoldStatus{
+				Generation: s.Generation, Revision: s.Revision,
+				Serving: s.Serving, Reason: s.Reason, Fill: s.Fill, Tending: s.Tending, Slow: s.Slow,
+			}
 		}
 		out.Holds[h.id] = status
 	}

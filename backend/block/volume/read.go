@@ -210,6 +210,18 @@ func (v *Volume) readEach(ctx context.Context, x layout.Extent, p []byte, sums [
 	return damage
 }
 
+// reads reports whether a column may be read from a row. What was asked of one that is
+// no active member any more may come from a disk that has freed it meanwhile: it reads
+// as zeros there.
+func (c *column) reads(r *row) bool {
+	for _, m := range c.members {
+		if m.row == r {
+			return m.state == model.Active
+		}
+	}
+	return false
+}
+
 // choose picks an active member that is in neither list: one that is well, local
 // rather than not, and the least busy of those. No row and no error: there is none.
 func (v *Volume) choose(c int, bad, silent []*row) (best reader, err error) {
@@ -275,9 +287,13 @@ func (v *Volume) readFrom(ctx context.Context, rd *reader, x layout.Extent, p []
 	if rd.row.reading--; err == nil {
 		rd.row.readIn(now, now.Sub(began))
 	}
+	still := v.columns[x.Column].reads(rd.row)
 	v.unlock()
 	if err != nil {
 		return v.judge(err)
+	}
+	if !still {
+		return model.Errorf(model.Unavailable, "disk %s is no active member any more", rd.row.id)
 	}
 	for i, want := range sums {
 		block := p[i*blockSize : (i+1)*blockSize]

@@ -26,6 +26,7 @@ type gate struct {
 	reads int                       // how many were asked for
 	flip  bool                      // damages what is read
 	after func(v disk.Version) bool // of ReadVersion: the answer waits for a second
+	late  func(dst []byte)          // of Read: before it is answered
 }
 
 // gates puts one before each disk of a rig.
@@ -53,9 +54,13 @@ func (g *gate) Apply(op *disk.Op, done func(error)) {
 func (g *gate) Read(ctx context.Context, r disk.Read, dst []byte, sums []uint32) error {
 	g.mu.Lock()
 	g.reads++
-	flip := g.flip
+	flip, late := g.flip, g.late
 	g.mu.Unlock()
 	err := g.Disk.Read(ctx, r, dst, sums)
+	if late != nil {
+		late(dst)
+		clear(sums)
+	}
 	if flip {
 		dst[len(dst)-1] ^= 1
 	}
@@ -506,6 +511,39 @@ func TestDropWhileJoining(t *testing.T) {
 		r.whole(t)
 		r.wantSame(t)
 		wantRead(t, v, 0, data)
+		r.close(t, v)
+	})
+}
+
+// What is read from a disk that is no active member any more when it answers is not
+// used: it may have freed the column, and say that there is nothing.
+func TestReadFromADroppedMember(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		t.Helper()
+		r := newRig(t, 2, 2, 16<<20, []int{0, 1})
+		g := r.gates()
+		v := r.open(t)
+		data := pattern(4096, 0, 1)
+		write(t, v, 0, data)
+		for id := range g {
+			g[id].mu.Lock()
+			g[id].late = func(dst []byte) {
+				r.down(id)
+				write(t, v, 65536, data) // it is dropped
+				for _, o := range g {
+					o.mu.Lock()
+					o.late = nil
+					o.mu.Unlock()
+				}
+				clear(dst)
+			}
+			g[id].mu.Unlock()
+		}
+		wantRead(t, v, 0, data)
+		for id := range g {
+			r.up(id)
+		}
+		r.whole(t)
 		r.close(t, v)
 	})
 }
