@@ -258,6 +258,7 @@ func otherSteps() []memberStep {
 		{"nothing", nil, model.Invalid, nil},
 		{"the same twice", []model.MemberChange{change(31, model.Active, zero), change(31, "", zero)}, model.Invalid, nil},
 		{"both active go", []model.MemberChange{change(11, "", zero), change(21, model.Stale, cut)}, model.Conflict, nil},
+		{"both active go stale", []model.MemberChange{change(11, model.Stale, cut), change(21, model.Stale, cut)}, model.Conflict, nil},
 		{"all active go, a filled one comes", []model.MemberChange{
 			change(11, "", zero), change(21, "", zero),
 			change(31, model.Active, zero),
