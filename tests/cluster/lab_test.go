@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -27,10 +28,15 @@ type lab struct {
 	prefix string // of the namespaces' names
 }
 
+// oneLab keeps tests that go on at the same time from one another's namespace.
+var oneLab sync.Mutex
+
 // newLab starts a lab of three nodes with two disks each. Before a node is set up,
 // folder is told where; all that the node keeps will lie there.
 func newLab(t *testing.T, folder func(dir string)) *lab {
 	t.Helper()
+	oneLab.Lock()
+	t.Cleanup(oneLab.Unlock)
 	if os.Geteuid() != 0 {
 		t.Fatal("network namespaces need root")
 	}
