@@ -77,6 +77,20 @@ func (g *gate) ReadVersion(ctx context.Context, vol model.VolumeID, gen model.Ge
 	return v, err
 }
 
+// slowOnce lets the next answer of ReadVersion wait, and says when it does.
+func (g *gate) slowOnce() (waits <-chan struct{}) {
+	begun := make(chan struct{})
+	var once sync.Once
+	g.after = func(disk.Version) (slow bool) {
+		once.Do(func() {
+			slow = true
+			close(begun)
+		})
+		return slow
+	}
+	return begun
+}
+
 func (g *gate) close() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -363,15 +377,7 @@ func TestFillBesideWrites(t *testing.T) {
 		v := r.open(t)
 		r.down(2)
 		write(t, v, 0, pattern(65536, 0, 1))
-		reading := make(chan struct{})
-		var once sync.Once
-		g[1].after = func(disk.Version) (slow bool) {
-			once.Do(func() {
-				slow = true
-				close(reading)
-			})
-			return slow
-		}
+		reading := g[1].slowOnce()
 		r.up(2)
 		<-reading
 		data := pattern(4096, 0, 2)
@@ -394,15 +400,7 @@ func TestWriteBesideTheComparison(t *testing.T) {
 		write(t, v, 65536, pattern(4096, 0, 1)) // both have it
 		r.down(2)
 		write(t, v, 0, pattern(65536, 0, 2))
-		reading := make(chan struct{})
-		var once sync.Once
-		g[1].after = func(disk.Version) (slow bool) {
-			once.Do(func() {
-				slow = true
-				close(reading)
-			})
-			return slow
-		}
+		reading := g[1].slowOnce()
 		r.up(2)
 		<-reading // both were listed, and the first page is being copied
 		data := pattern(4096, 0, 3)
