@@ -41,15 +41,12 @@ const (
 // and how many there are.
 func (d *Disk) Damage(most int) (list []model.Damage, all int) {
 	d.mu.Lock()
-	defer d.mu.Unlock()
-	if len(d.damaged) == 0 {
-		return nil, 0
-	}
 	for k, v := range d.damaged {
 		list = append(list, model.Damage{
 			Volume: k.vol, Column: k.column, Page: k.page, Epoch: k.epoch, Blocks: v.bad, Covered: v.covered,
 		})
 	}
+	d.mu.Unlock()
 	slices.SortFunc(list, func(a, b model.Damage) int {
 		return cmp.Or(cmp.Compare(a.Volume, b.Volume), cmp.Compare(a.Column, b.Column),
 			cmp.Compare(a.Page, b.Page), cmp.Compare(a.Epoch, b.Epoch))

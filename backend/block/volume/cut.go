@@ -66,6 +66,7 @@ func Cut(ctx context.Context, volumes []*Volume,
 func decideCut(ctx, hold context.Context, volumes []*Volume,
 	commit func(ctx context.Context, recs []model.Volume) ([]model.Volume, error),
 ) error {
+	told := false
 	for pause := commitMin; ; pause = min(2*pause, commitMax) {
 		recs := make([]model.Volume, len(volumes))
 		for i, v := range volumes {
@@ -86,7 +87,10 @@ func decideCut(ctx, hold context.Context, volumes []*Volume,
 		if !slices.ContainsFunc(volumes, func(v *Volume) bool { return v.Err() == nil }) {
 			return fmt.Errorf("the volume ended before its cut was decided: %w", err)
 		}
-		volumes[0].log.Warn("cut is not decided yet", "volume", volumes[0].id, "err", err)
+		if !told {
+			volumes[0].log.Warn("cut is not decided yet", "volume", volumes[0].id, "err", err)
+		}
+		told = true
 		time.Sleep(pause)
 	}
 }
