@@ -108,7 +108,7 @@ func (b *bench) prepare(ctx context.Context, base string) error {
 	}
 	b.say("filling both")
 	for _, s := range []*side{&b.sides.ours, &b.sides.theirs} {
-		if _, err := b.fio(ctx, s, job{name: "fill", block: large, depth: 4}, 0); err != nil {
+		if _, err := b.fio(ctx, s, fill, 0); err != nil {
 			return err
 		}
 	}
@@ -148,6 +148,11 @@ func (b *bench) compare(ctx context.Context, j job) (line, error) {
 	var err error
 	if j.relative {
 		l.Beside = "itself, undisturbed"
+		if j.unusual == snapshotted { // none of an earlier job is to be felt
+			if _, err := b.fio(ctx, &b.sides.ours, fill, 0); err != nil {
+				return l, err
+			}
+		}
 		if l.Theirs, err = b.measure(ctx, &b.sides.ours, j); err != nil {
 			return l, err
 		}

@@ -68,6 +68,42 @@ var small = []Bound{
 	},
 }
 
+// clones are explored whole, too: an origin and its clone, in one page.
+var clones = []Bound{
+	{
+		Name: "clone", Disks: 2, Copies: 2, Epochs: 2, Writes: 3, Reigns: 1, Drops: 1,
+	},
+	{
+		Name: "clone with drops and joins", Disks: 2, Copies: 2, Epochs: 1, Writes: 1, Reigns: 2, Drops: 1, Joins: 2,
+	},
+	{
+		Name: "clone with a third disk", Disks: 3, Copies: 2, Epochs: 1, Writes: 1, Reigns: 1, Drops: 1, Joins: 1,
+	},
+	{
+		Name: "clone and discard", Disks: 2, Copies: 2, Epochs: 1, Writes: 2, Reigns: 2, Discard: true,
+	},
+	{
+		Name: "clone and crashes", Disks: 2, Copies: 2, Epochs: 1, Writes: 1, Reigns: 2, Crashes: 2,
+	},
+}
+
+// largeClones are explored up to a limit of states, at night.
+var largeClones = []Bound{
+	{
+		Name: "clone of a snapshot, all together", Disks: 2, Copies: 2, Epochs: 2, Writes: 3, Reigns: 2, Drops: 2, Joins: 2,
+		Crashes: 1, Discard: true,
+	},
+	{
+		Name: "clone with more drops", Disks: 2, Copies: 2, Epochs: 1, Writes: 1, Reigns: 2, Drops: 2, Joins: 2,
+	},
+	{
+		Name: "clone with a substitute", Disks: 3, Copies: 2, Epochs: 1, Writes: 1, Reigns: 2, Drops: 2, Joins: 2,
+	},
+	{
+		Name: "clone in three copies", Disks: 3, Copies: 3, Epochs: 1, Writes: 2, Reigns: 1, Drops: 2, Joins: 1,
+	},
+}
+
 // wide is what random walks use.
 var wide = Bound{
 	Name: "random walks", Disks: 3, Copies: 2, Pages: 2, Blocks: 2, Epochs: 2,

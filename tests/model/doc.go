@@ -36,6 +36,22 @@
 // it had not made durable (Bound.Journal): batches in flight, blocks in place, map
 // entries not flushed, in any combination.
 //
-// Not in it: several columns, writes over several pages, places and their reuse,
-// clones, damaged data, full disks, and the collection of what no record names.
+// Not in a State: several columns, writes over several pages, places and their reuse,
+// damaged data, full disks, and the collection of what no record names.
+//
+// Clones have a model of their own, a Family: one page of an origin and of its clone on
+// each disk, with the places they share. It takes for granted what the first one shows of
+// a single volume, so raft answers at once and only the origin's writes are under way. Its
+// steps stand for:
+//
+//	make the clone          agent/clone.go, state.volumeClone, volume/cut.go
+//	acquire, ask, serve     volume/takeover.go (origin), disk.Prepare
+//	promise and note        disk/origin.go (note)
+//	detach                  agent/clone.go, state.volumeDetach
+//	inherit                 disk/origin.go (inherit, inheritAll)
+//	write, arrive, trim     disk/origin.go (mustInherit)
+//	free                    agent/garbage.go, state.Pinned, disk/origin.go (bequeath)
+//	drop, let go, fill      volume/commit.go, fill.go
+//
+// Not in a Family: clones of clones, two clones of one origin, a leaf of several pages.
 package model

@@ -48,6 +48,23 @@ const (
 	PlaceUnsynced
 	UncertainDropped
 
+	// Of clones.
+	CloneOpen
+	CloneInFlight
+	CloneUnrolled
+	CloneStale
+	PinnedTrimmed
+	PinnedFreed
+	DetachEarly
+	NoteUnsynced
+	NoteAgain
+	Unbequeathed
+	InheritNewest
+	ForgetOrigin
+	ReadBare
+	FillBare
+	UncountedShare
+
 	mistakes
 )
 
@@ -90,4 +107,20 @@ var mistakeName = [mistakes]string{
 	TailEarly:        "the tail moves before the map is flushed",
 	PlaceUnsynced:    "the tail moves before the blocks are in place",
 	UncertainDropped: "a checkpoint drops what is uncertain",
+
+	CloneOpen:      "a clone begins as an epoch that goes on",
+	CloneInFlight:  "a clone is made with writes in flight",
+	CloneUnrolled:  "a clone is made before its origin serves",
+	CloneStale:     "a clone takes over who is not active",
+	PinnedTrimmed:  "what a clone begins as is trimmed before it is noted",
+	PinnedFreed:    "an origin is freed before its clone has noted it",
+	DetachEarly:    "a clone is detached before all have noted its origin",
+	NoteUnsynced:   "a disk promises before it has noted the origin durably",
+	NoteAgain:      "an origin is noted at each promise",
+	Unbequeathed:   "what a clone has to inherit changes",
+	InheritNewest:  "a clone inherits what its origin is by now",
+	ForgetOrigin:   "an origin is forgotten before all is inherited",
+	ReadBare:       "a clone is read before it has inherited",
+	FillBare:       "a member is filled from one that has not inherited",
+	UncountedShare: "a shared place is not counted",
 }

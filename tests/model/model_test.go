@@ -1,9 +1,11 @@
 package model
 
 import (
+	"cmp"
 	"flag"
 	"math/rand/v2"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -20,7 +22,14 @@ var (
 func TestRulesHold(t *testing.T) {
 	for _, b := range small {
 		t.Run(b.Name, func(t *testing.T) {
-			if x := explore(t, Model{Bound: b}, 2_000_000); !x.Whole {
+			if x := explore(t, &Model{Bound: b}, 2_000_000); !x.Whole {
+				t.Errorf("more than %d states: a small bound has become large", x.Count)
+			}
+		})
+	}
+	for _, b := range clones {
+		t.Run(b.Name, func(t *testing.T) {
+			if x := explore(t, &CloneModel{Bound: b}, 2_000_000); !x.Whole {
 				t.Errorf("more than %d states: a small bound has become large", x.Count)
 			}
 		})
@@ -29,14 +38,17 @@ func TestRulesHold(t *testing.T) {
 		return
 	}
 	for _, b := range large {
-		t.Run(b.Name, func(t *testing.T) { explore(t, Model{Bound: b}, *limit) })
+		t.Run(b.Name, func(t *testing.T) { explore(t, &Model{Bound: b}, *limit) })
+	}
+	for _, b := range largeClones {
+		t.Run(b.Name, func(t *testing.T) { explore(t, &CloneModel{Bound: b}, *limit) })
 	}
 }
 
-func explore(t *testing.T, m Model, limit int) *Search {
+func explore[S comparable](t *testing.T, rules Rules[S], limit int) *Search[S] {
 	t.Helper()
 	began := time.Now()
-	x := &Search{Model: m}
+	x := &Search[S]{Rules: rules}
 	what := x.Run(runtime.GOMAXPROCS(0), limit)
 	t.Logf("%d states, whole: %v, %.1f s", x.Count, x.Whole, time.Since(began).Seconds())
 	if what != "" {
@@ -67,29 +79,42 @@ func TestMistakesAreCaught(t *testing.T) {
 		TailEarly:        "crash in a checkpoint",
 		PlaceUnsynced:    "crash in a checkpoint",
 		UncertainDropped: "crash in a checkpoint",
+		NoteUnsynced:     "clone and crashes",
+		NoteAgain:        "clone and discard",
+		FillBare:         "clone with drops and joins",
 	}
 	for k := None + 1; k < mistakes; k++ {
 		t.Run(mistakeName[k], func(t *testing.T) {
-			name := where[k]
-			if name == "" {
-				name = "three writes"
+			name := cmp.Or(where[k], "three writes")
+			if k >= CloneOpen {
+				name = cmp.Or(where[k], "clone")
 			}
-			x := &Search{Model: Model{Bound: bound(t, name), Mistake: k}}
-			what := x.Run(runtime.GOMAXPROCS(0), 2_000_000)
-			if what == "" {
-				t.Fatalf("not caught in the %d states of %q", x.Count, name)
+			if b := bound(t, name); k < CloneOpen {
+				caught(t, &Model{Bound: b, Mistake: k}, name)
+			} else {
+				caught(t, &CloneModel{Bound: b, Mistake: k}, name)
 			}
-			if n := strings.Count(x.Trace(), "\n"); n < 2 {
-				t.Errorf("the trace to %q has %d steps", what, n)
-			}
-			t.Logf("%q, %d states: %s", name, x.Count, what)
 		})
 	}
 }
 
+func caught[S comparable](t *testing.T, rules Rules[S], name string) {
+	t.Helper()
+	x := &Search[S]{Rules: rules}
+	what := x.Run(runtime.GOMAXPROCS(0), 2_000_000)
+	if what == "" {
+		t.Fatalf("not caught in the %d states of %q", x.Count, name)
+	}
+	trace := x.Trace()
+	if n := strings.Count(trace, "\n"); n < 2 {
+		t.Errorf("the trace to %q has %d steps", what, n)
+	}
+	t.Logf("%q, %d states: %s after:\n%s", name, x.Count, what, trace)
+}
+
 func bound(t *testing.T, name string) Bound {
 	t.Helper()
-	for _, b := range small {
+	for _, b := range slices.Concat(small, clones) {
 		if b.Name == name {
 			return b
 		}

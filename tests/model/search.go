@@ -12,15 +12,23 @@ import (
 
 var seed = maphash.MakeSeed()
 
-func hash(s *State) uint64 { return maphash.Comparable(seed, *s) }
+func hash[S comparable](s *S) uint64 { return maphash.Comparable(seed, *s) }
+
+// Rules are what a Search explores.
+type Rules[S comparable] interface {
+	start() S
+	steps(s *S, out func(Step, *S)) // who calls it does not look at the state again
+	tidy(s *S)                      // makes states with equal futures equal
+	check(s *S) string              // which invariant is broken, or ""
+}
 
 const shards = 64
 
 // A Search is a breadth-first exploration, so that the first violation it finds is
 // a shortest one. It keeps of each state its hash and that of the state before it,
 // from which a trace is rebuilt.
-type Search struct {
-	Model
+type Search[S comparable] struct {
+	Rules Rules[S]
 	Count int  // states met
 	Whole bool // all there are
 
@@ -35,19 +43,19 @@ type Search struct {
 
 // A level is the states a number of steps away, in chunks, so that those behind can
 // be let go one by one.
-type level [][]State
+type level[S comparable] [][]S
 
 const chunk = 512
 
-func (l *level) add(s *State) {
+func (l *level[S]) add(s *S) {
 	if n := len(*l); n == 0 || len((*l)[n-1]) == chunk {
-		*l = append(*l, make([]State, 0, chunk))
+		*l = append(*l, make([]S, 0, chunk))
 	}
 	last := &(*l)[len(*l)-1]
 	*last = append(*last, *s)
 }
 
-func (l level) count() (n int) {
+func (l level[S]) count() (n int) {
 	for _, c := range l {
 		n += len(c)
 	}
@@ -56,16 +64,16 @@ func (l level) count() (n int) {
 
 // Run explores with some workers, level by level, until there is a violation,
 // nothing new, or more than limit states. It returns the violation, or "".
-func (x *Search) Run(workers, limit int) string {
+func (x *Search[S]) Run(workers, limit int) string {
 	for i := range x.seen {
 		x.seen[i].from = map[uint64]uint64{}
 	}
-	first := x.start()
+	first := x.Rules.start()
 	x.claim(hash(&first), 0)
 	x.Count = 1
-	var here level
+	var here level[S]
 	for here.add(&first); len(here) > 0; {
-		next := make([]level, workers)
+		next := make([]level[S], workers)
 		var taken atomic.Int64
 		var wait sync.WaitGroup
 		for w := range workers {
@@ -87,16 +95,16 @@ func (x *Search) Run(workers, limit int) string {
 }
 
 // expand takes all steps from some states.
-func (x *Search) expand(states []State, next *level) {
+func (x *Search[S]) expand(states []S, next *level[S]) {
 	for i := range states {
 		from := hash(&states[i])
-		x.steps(&states[i], func(_ Step, t *State) {
-			x.tidy(t)
+		x.Rules.steps(&states[i], func(_ Step, t *S) {
+			x.Rules.tidy(t)
 			h := hash(t)
 			if !x.claim(h, from) {
 				return
 			}
-			if what := x.check(t); what != "" {
+			if what := x.Rules.check(t); what != "" {
 				x.mu.Lock()
 				x.bad, x.what = h, what
 				x.mu.Unlock()
@@ -107,7 +115,7 @@ func (x *Search) expand(states []State, next *level) {
 }
 
 // claim reports whether a state is new.
-func (x *Search) claim(h, from uint64) bool {
+func (x *Search[S]) claim(h, from uint64) bool {
 	s := &x.seen[h%shards]
 	s.Lock()
 	defer s.Unlock()
@@ -119,17 +127,17 @@ func (x *Search) claim(h, from uint64) bool {
 }
 
 // Trace returns the steps to the violation.
-func (x *Search) Trace() string {
+func (x *Search[S]) Trace() string {
 	var path []uint64
 	for h := x.bad; h != 0; h = x.seen[h%shards].from[h] {
 		path = append(path, h)
 	}
 	var steps []Step
-	now := x.start()
+	now := x.Rules.start()
 	for i := len(path) - 2; i >= 0; i-- {
 		found := false
-		x.steps(&now, func(step Step, t *State) {
-			if x.tidy(t); !found && hash(t) == path[i] {
+		x.Rules.steps(&now, func(step Step, t *S) {
+			if x.Rules.tidy(t); !found && hash(t) == path[i] {
 				found, now = true, *t
 				steps = append(steps, step)
 			}

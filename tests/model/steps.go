@@ -31,7 +31,7 @@ type Step struct {
 }
 
 // emit takes a state over: who calls it does not look at the state again.
-type emit func(Step, *State)
+type emit = func(Step, *State)
 
 // start is a new volume: the first Copies disks are active members.
 func (m *Model) start() State {

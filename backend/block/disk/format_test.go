@@ -31,7 +31,7 @@ func sampleSuperblock(t *testing.T) superblock {
 func sampleVersion() version {
 	return version{
 		epoch: 3, place: 4, mask: 0b101, stamp: model.Stamp{Generation: 5, Number: 6},
-		sums: [16]uint32{0: sumOf(bytes.Repeat([]byte{1}, blockSize)), 2: 0x77},
+		sums: [model.BlocksPerPage]uint32{0: sumOf(bytes.Repeat([]byte{1}, blockSize)), 2: 0x77},
 	}
 }
 

@@ -74,8 +74,8 @@ type Version struct {
 	Page  uint32
 	Epoch model.Epoch
 	Stamp model.Stamp
-	Mask  uint16     // blocks that are present; the others read as zeros; 0: a tombstone
-	Sums  [16]uint32 // CRC32C of each present block; zero where absent
+	Mask  uint16                      // blocks that are present; the others read as zeros; 0: a tombstone
+	Sums  [model.BlocksPerPage]uint32 // CRC32C of each present block; zero where absent
 }
 
 // Equal reports whether two versions have the same stamp, blocks and sums.

@@ -18,7 +18,7 @@ const (
 	maxBlocks      = 2048 // of one Write or Read: 8 MiB
 )
 
-const wholePage = math.MaxUint16
+const wholePage = 1<<model.BlocksPerPage - 1
 
 // A task is an op on its way to the journal.
 type task struct {
