@@ -105,6 +105,9 @@ func (m *Record) speaksForItself(v *state.View, from model.NodeID, e command.Env
 		of = c.Disk.Node
 	case command.DiskFound:
 		of = c.Node
+	case command.NodeTrust:
+		of = c.Node
+	case command.KeyRotate, command.CARotate, command.TrustStep: // the leader's alone
 	default:
 		return nil
 	}
