@@ -89,6 +89,11 @@ func clusterRoutes() []route {
 
 		{"GET", "/cluster", auth.View, auth.Cluster, perSession, nothing, quick, "get-cluster", "The whole at a glance", reply((*Server).getCluster)},
 		{"PATCH", "/cluster", auth.Change, auth.Cluster, perSession, small, quick, "change-cluster", "Change settings of the cluster", reply((*Server).changeCluster)},
+		{"GET", "/cluster/ca", auth.View, auth.Cluster, perSession, nothing, quick, "get-ca", "The certificate authority", reply((*Server).getCA)},
+		{"POST", "/cluster/ca/rotate", auth.Change, auth.Cluster, perSession, nothing, quick, "rotate-ca", "Replace the certificate authority", reply((*Server).rotateCA)},
+		{"POST", "/cluster/ca/finish", auth.Change, auth.Cluster, perSession, nothing, quick, "finish-ca", "Leave nodes behind that are away and have only certificates by the authority before", reply((*Server).finishCA)},
+		{"GET", "/cluster/key", auth.View, auth.Cluster, perSession, nothing, quick, "get-key", "How far the change of the gossip key is", reply((*Server).getKey)},
+		{"POST", "/cluster/key/rotate", auth.Change, auth.Cluster, perSession, nothing, quick, "rotate-key", "Replace the gossip key", reply((*Server).rotateKey)},
 		{"GET", "/nodes", auth.View, auth.Node, perSession, nothing, quick, "list-nodes", "Members", reply((*Server).listNodes)},
 		{"GET", "/nodes/{ref}", auth.View, auth.Node, perSession, nothing, quick, "get-node", "A member", reply((*Server).getNode)},
 		{"DELETE", "/nodes/{ref}", auth.Delete, auth.Node, perSession, nothing, long, "remove-node", "Take a member out for ever", reply((*Server).removeNode)},

@@ -164,6 +164,18 @@ type Members interface {
 	// Join redeems a token. The caller is not known; from is its address.
 	// A wrong, used or expired token is one and the same error, model.Denied.
 	Join(ctx context.Context, from string, req schema.JoinRequest) (schema.JoinAnswer, error)
+
+	// RotateKey begins to replace the gossip key; it is a conflict while one is being
+	// replaced. GossipKey says how far that is.
+	RotateKey(ctx context.Context, by model.Actor) (schema.GossipKey, error)
+	GossipKey(ctx context.Context) (schema.GossipKey, error)
+
+	// RotateCA replaces the root that signs; it is a conflict while one is being
+	// replaced. CA says how far that is. FinishCA stops trusting the root before,
+	// though nodes that are away cannot come back then.
+	RotateCA(ctx context.Context, by model.Actor) (schema.CA, error)
+	CA(ctx context.Context) (schema.CA, error)
+	FinishCA(ctx context.Context, by model.Actor) (schema.CA, error)
 }
 
 // Reports is what nodes say about themselves, as heard last. These methods do

@@ -10,7 +10,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -23,6 +22,7 @@ import (
 
 	"drystone.example/drystone/backend/api/schema"
 	"drystone.example/drystone/backend/model"
+	"drystone.example/drystone/backend/pki"
 )
 
 const (
@@ -54,14 +54,18 @@ func Unix(path string) *Client {
 }
 
 // TLS makes a Client of a node at an address (host:port) that has a certificate
-// of one of the authorities in ca (PEM), and of no other. The token may be empty,
-// for what needs no log-in.
+// of one of the authorities in ca (PEM), or of one that they vouch for, and of no other.
+// The token may be empty, for what needs no log-in.
 func TLS(address string, ca []byte, token model.Secret) (*Client, error) {
-	roots := x509.NewCertPool()
-	if !roots.AppendCertsFromPEM(ca) {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, model.Errorf(model.Invalid, "%q is not an address of the form host:port", address)
+	}
+	config, err := pki.RootsTLS(ca, host)
+	if err != nil {
 		return nil, model.Errorf(model.Invalid, "the certificate file of the cluster holds no certificate")
 	}
-	return WithTLS(address, &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS13}, token), nil
+	return WithTLS(address, config, token), nil
 }
 
 // WithTLS is TLS for who verifies the node's certificate in another way.

@@ -66,6 +66,31 @@ func (c *Client) Cluster(ctx context.Context) (schema.Cluster, error) {
 	return get[schema.Cluster](ctx, c, "/cluster")
 }
 
+// RotateKey begins to replace the gossip key.
+func (c *Client) RotateKey(ctx context.Context) (schema.GossipKey, error) {
+	return post[schema.GossipKey](ctx, c, "/cluster/key/rotate", nil)
+}
+
+// GossipKey says how far the change of the gossip key is.
+func (c *Client) GossipKey(ctx context.Context) (schema.GossipKey, error) {
+	return get[schema.GossipKey](ctx, c, "/cluster/key")
+}
+
+// RotateCA replaces the certificate authority.
+func (c *Client) RotateCA(ctx context.Context) (schema.CA, error) {
+	return post[schema.CA](ctx, c, "/cluster/ca/rotate", nil)
+}
+
+// FinishCA leaves nodes behind that have only certificates by the authority before.
+func (c *Client) FinishCA(ctx context.Context) (schema.CA, error) {
+	return post[schema.CA](ctx, c, "/cluster/ca/finish", nil)
+}
+
+// CA is the certificate authority, and how far the change of it is.
+func (c *Client) CA(ctx context.Context) (schema.CA, error) {
+	return get[schema.CA](ctx, c, "/cluster/ca")
+}
+
 // Nodes lists the members.
 func (c *Client) Nodes(ctx context.Context) (schema.List[schema.Node], error) {
 	return get[schema.List[schema.Node]](ctx, c, "/nodes")

@@ -25,6 +25,7 @@ const (
 	membersEvery  = 2 * time.Second
 	volumesEvery  = 2 * time.Second
 	machinesEvery = time.Second
+	trustEvery    = 2 * time.Second
 	pruneEvery    = 10 * time.Minute
 )
 
@@ -73,6 +74,7 @@ func (c *Control) Run(ctx context.Context) error {
 		group.Go(func() error { return c.loop(lead, volumesEvery, state.Volumes, c.volumes) })
 		group.Go(func() error { return c.loop(lead, movesEvery, state.Disks, c.moves) })
 		group.Go(func() error { return c.loop(lead, machinesEvery, state.VMs, c.machines) })
+		group.Go(func() error { return c.loop(lead, trustEvery, state.Nodes, c.trust) })
 		group.Go(func() error { return c.loop(lead, pruneEvery, state.Cluster, c.prune) })
 		err = group.Wait()
 		c.mover.rest()

@@ -105,6 +105,14 @@ func (m *Record) speaksForItself(v *state.View, from model.NodeID, e command.Env
 		of = c.Disk.Node
 	case command.DiskFound:
 		of = c.Node
+	case command.NodeTrust:
+		of = c.Node
+	case command.NodeUpdate:
+		if c.Address == "" && c.API == "" { // who signs certificates notes them
+			return nil
+		}
+		of = c.Node
+	case command.KeyRotate, command.CARotate, command.TrustStep: // the leader's alone
 	default:
 		return nil
 	}

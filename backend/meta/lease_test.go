@@ -342,6 +342,10 @@ func TestSpeaksForItself(t *testing.T) {
 			command.DiskUpdate{Disk: disk, State: model.DiskFailed},
 			command.DiskAdd{Disk: model.Disk{ID: 5, Node: mine.id, Path: "/x", Size: 1}},
 			command.VolumeRelease{Volume: vol.ID, Node: mine.id, Generation: 1},
+			command.NodeTrust{Node: mine.id, Trust: model.Trust{Keys: 9}},
+			command.NodeUpdate{Node: mine.id, Address: "elsewhere"},
+			command.KeyRotate{Key: keep("BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=")},
+			command.CARotate{CA: "pem", CAKey: keep("k"), Heritage: "pem"},
 		}
 		for _, cmd := range tests {
 			if _, err := other.Apply(t.Context(), model.System, cmd); model.CodeOf(err) != model.Denied {

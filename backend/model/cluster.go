@@ -6,15 +6,56 @@ import "time"
 type Cluster struct {
 	ID      ClusterID `json:"id"`
 	Name    string    `json:"name"`
-	CA      string    `json:"ca"` // certificate of the root, PEM
+	CA      string    `json:"ca"` // certificate of the root that signs, PEM
 	Created time.Time `json:"created"`
+
+	Succession Succession `json:"succession,omitzero"` // of the root
+	Keyring    Keyring    `json:"keyring,omitzero"`    // gossip's
 
 	Settings Settings `json:"settings,omitzero"`
 
 	// CAKey is the root's private key, sealed; it is of no use without the key
-	// file of a voter. GossipKey is serf's. Neither leaves the nodes.
-	CAKey     Secret `json:"-"`
-	GossipKey Secret `json:"-"`
+	// file of a voter. GossipKeys are serf's: the first encrypts, all decrypt. None
+	// leaves the nodes.
+	CAKey      Secret   `json:"-"`
+	GossipKeys []Secret `json:"-"`
+}
+
+// A Succession is what came before the root that signs.
+type Succession struct {
+	Epoch    uint64    `json:"epoch"`            // counts roots
+	Former   string    `json:"former,omitempty"` // PEM, trusted until every member has certificates by the new one
+	Heritage string    `json:"heritage"`         // PEM, by which who knows an older root finds this one
+	Since    time.Time `json:"since"`            // when this root took over
+}
+
+// Rotating reports whether the root before is still trusted.
+func (s Succession) Rotating() bool { return s.Former != "" }
+
+// A Keyring is how far the change of the gossip key is. Each of its steps makes other
+// keys, and the next comes when every member has said that it has them.
+type Keyring struct {
+	Step  uint64    `json:"step"` // counts
+	Phase KeyPhase  `json:"phase,omitempty"`
+	Since time.Time `json:"since"`         // of the step
+	Due   bool      `json:"due,omitempty"` // to be replaced: a node was removed that knows the key, or the root was replaced
+}
+
+// A KeyPhase is what is being done to the gossip key.
+type KeyPhase string
+
+// The phases, complete and in order.
+const (
+	KeySettled KeyPhase = ""       // there is one key
+	KeyAdding  KeyPhase = "adding" // the new one is understood, the old one is used
+	KeyUsing   KeyPhase = "using"  // the new one is used, the old one is understood
+)
+
+// Trust is what a node says it has: the gossip keys of a step, and certificates by the
+// root of an epoch, which it trusts.
+type Trust struct {
+	Keys  uint64 `json:"keys,omitempty"`
+	Epoch uint64 `json:"epoch,omitempty"`
 }
 
 // Settings are what a cluster can be told about itself. The zero value is how a

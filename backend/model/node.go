@@ -12,6 +12,7 @@ type Node struct {
 	Version string    `json:"version"` // of the daemon it last said it runs
 	Voter   bool      `json:"voter"`   // takes part in raft's quorum
 	Joined  time.Time `json:"joined"`
+	Trust   Trust     `json:"trust,omitzero"` // as it said last
 }
 
 // A DiskState says whether a disk may be used.

@@ -68,13 +68,11 @@ func (s service) CreateToken(ctx context.Context, by model.Actor, spec schema.To
 	if spec.Uses == 0 {
 		spec.Uses = 1
 	}
-	pins, err := s.n.keeper.Pins()
-	if err != nil || len(pins) == 0 {
-		return schema.NewToken{}, fmt.Errorf("read cluster's fingerprint: %w", err)
-	}
-	token := pki.NewToken(pins[0].Fingerprint())
+	pins := s.n.keeper.Pins()
+	// While the root is replaced nodes show the one before or one that it vouches for.
+	token := pki.NewToken(pins[len(pins)-1].Fingerprint())
 	expires := time.Now().Add(time.Duration(spec.TTL) * time.Second).UTC().Truncate(time.Second)
-	_, err = s.n.meta.Apply(ctx, by, command.TokenCreate{Token: model.JoinToken{
+	_, err := s.n.meta.Apply(ctx, by, command.TokenCreate{Token: model.JoinToken{
 		ID: token.ID, SecretHash: pki.HashSecret(token.Secret), Name: spec.Name, Uses: spec.Uses, Expires: expires,
 	}})
 	if err != nil {
@@ -147,13 +145,13 @@ func (s service) admit(ctx context.Context, node model.Node, csr []byte) (schema
 	if err != nil {
 		return schema.JoinAnswer{}, err
 	}
-	gossip, err := base64.StdEncoding.DecodeString(cluster.GossipKey.Reveal())
+	gossip, err := rawKeys(cluster)
 	if err != nil {
-		return schema.JoinAnswer{}, fmt.Errorf("read gossip key: %w", err)
+		return schema.JoinAnswer{}, err
 	}
 	answer := schema.JoinAnswer{
 		ClusterID: cluster.ID, ClusterName: cluster.Name, NodeID: node.ID,
-		NodeCert: certs.Node, WebCert: certs.Web, Roots: certs.Roots, GossipKeys: [][]byte{gossip},
+		NodeCert: certs.Node, WebCert: certs.Web, Roots: certs.Roots, GossipKeys: gossip,
 	}
 	for _, n := range view.Nodes() {
 		if n.ID != node.ID {
@@ -209,7 +207,7 @@ func (n *node) authority(view *state.View) (*pki.CA, error) {
 	if err != nil {
 		return nil, fmt.Errorf("unseal cluster's key: %w", err)
 	}
-	return pki.LoadCA(cluster.CA, key)
+	return pki.LoadCA(publicOf(cluster), key)
 }
 
 // sealed reports whether this node lacks the key that unseals the CA.
@@ -248,6 +246,8 @@ func (n *node) handleMembers() {
 		}
 		return n.issue(ctx, peer, request)
 	})
+	n.wire.Handle(callRotateCA, n.handleRotateCA)
+	n.wire.Handle(callMoved, n.handleMoved)
 	n.wire.Handle(callSeal, func(ctx context.Context, peer model.NodeID, _ json.RawMessage) (any, error) {
 		view, err := n.meta.View(ctx)
 		if err != nil {

@@ -45,6 +45,7 @@ type node struct {
 	members atomic.Pointer[meta.Record] // meta, for the wire, which may ask before it is there
 	gossip  *gossip.Gossip
 	alive   *alive
+	moved   moved
 	blocks  *server.Server
 	remotes *server.Client
 	agent   *agent.Agent
@@ -148,6 +149,7 @@ func (n *node) resolve(id model.NodeID) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	address = n.moved.of(id, address)
 	return hostPort(address, WirePort), nil
 }
 
@@ -331,7 +333,8 @@ func (n *node) runAbove(ctx context.Context) error {
 	group.Go(func() error { return named("metrics", n.metrics.Run(ctx)) })
 	group.Go(func() error { return named("certificates", n.keeper.Run(ctx, n.renew)) })
 	group.Go(func() error { n.sealing(ctx); return nil })
-	group.Go(func() error { n.keepKeyring(ctx); return nil })
+	group.Go(func() error { n.keepTrust(ctx); return nil })
+	group.Go(func() error { n.keepAddress(ctx); return nil })
 	group.Go(func() error { return named("api", n.api.Run(ctx)) })
 	return group.Wait()
 }

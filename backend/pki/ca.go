@@ -33,7 +33,19 @@ type CA struct {
 	cluster model.ClusterID
 	cert    *x509.Certificate
 	key     *ecdsa.PrivateKey
+
+	former, heritage string // as in Authority
 }
+
+// An Authority is what is public of a CA, all PEM.
+type Authority struct {
+	Root     string // that signs
+	Former   string // the one before, still trusted while a rotation lasts; else empty
+	Heritage string // by which who knows an older root finds this one: see Succeed
+}
+
+// Roots is every root that is trusted, the one that signs first.
+func (a Authority) Roots() string { return a.Root + a.Former }
 
 // NewCA makes the authority of a new cluster.
 func NewCA(cluster model.ClusterID) (*CA, error) {
@@ -42,17 +54,7 @@ func NewCA(cluster model.ClusterID) (*CA, error) {
 	if err != nil {
 		return nil, fmt.Errorf("draw the authority's key: %w", err)
 	}
-	now := time.Now()
-	tmpl := &x509.Certificate{
-		Subject:               pkix.Name{CommonName: "Drystone cluster " + cluster.String()},
-		URIs:                  []*url.URL{{Scheme: uriScheme, Host: cluster.String()}},
-		NotBefore:             now.Add(-Backdate),
-		NotAfter:              now.Add(CALife),
-		KeyUsage:              x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
-		BasicConstraintsValid: true,
-		IsCA:                  true,
-		MaxPathLenZero:        true,
-	}
+	tmpl := rootOf(cluster)
 	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, key.Public(), key)
 	if err != nil {
 		return nil, fmt.Errorf("make the authority's certificate: %w", err)
@@ -64,10 +66,24 @@ func NewCA(cluster model.ClusterID) (*CA, error) {
 	return &CA{cluster: cluster, cert: cert, key: key}, nil
 }
 
-// LoadCA puts an authority together from its certificate in PEM and its key as
-// Key returned it.
-func LoadCA(certPEM string, keyDER []byte) (*CA, error) {
-	der, err := onePEM([]byte(certPEM), certBlock)
+func rootOf(cluster model.ClusterID) *x509.Certificate {
+	now := time.Now()
+	return &x509.Certificate{
+		Subject:               pkix.Name{CommonName: "Drystone cluster " + cluster.String()},
+		URIs:                  []*url.URL{{Scheme: uriScheme, Host: cluster.String()}},
+		NotBefore:             now.Add(-Backdate),
+		NotAfter:              now.Add(CALife),
+		KeyUsage:              x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
+		BasicConstraintsValid: true,
+		IsCA:                  true,
+		MaxPathLenZero:        true,
+	}
+}
+
+// LoadCA puts an authority together from what is public of it and its key as Key
+// returned it.
+func LoadCA(a Authority, keyDER []byte) (*CA, error) {
+	der, err := onePEM([]byte(a.Root), certBlock)
 	if err != nil {
 		return nil, fmt.Errorf("read the authority's certificate: %w", err)
 	}
@@ -89,7 +105,7 @@ func LoadCA(certPEM string, keyDER []byte) (*CA, error) {
 	if !key.PublicKey.Equal(cert.PublicKey) {
 		return nil, model.Errorf(model.Invalid, "the authority's key does not belong to its certificate")
 	}
-	return &CA{cluster: cluster, cert: cert, key: key}, nil
+	return &CA{cluster: cluster, cert: cert, key: key, former: a.Former, heritage: a.Heritage}, nil
 }
 
 // Cluster returns whose authority it is.
@@ -97,6 +113,11 @@ func (ca *CA) Cluster() model.ClusterID { return ca.cluster }
 
 // PEM returns the certificate; it is public.
 func (ca *CA) PEM() string { return string(encodePEM(certBlock, ca.cert.Raw)) }
+
+// Authority returns what is public of it.
+func (ca *CA) Authority() Authority {
+	return Authority{Root: ca.PEM(), Former: ca.former, Heritage: ca.heritage}
+}
 
 // Pin returns what others remember it by.
 func (ca *CA) Pin() Pin { return PinOf(ca.cert) }
@@ -111,7 +132,7 @@ func (ca *CA) Key() ([]byte, error) {
 }
 
 // Certificates is what a node needs to be recognised: each field is PEM, the
-// chains begin with the leaf and end with the root.
+// chains begin with the leaf and its root; the root's heritage follows.
 type Certificates struct {
 	Node  string `json:"node"`  // for the node port; its identity
 	Web   string `json:"web"`   // for the web port, by addresses and names
@@ -151,7 +172,7 @@ func (ca *CA) Issue(csr []byte, node model.NodeID, addresses []string) (Certific
 	if err := name(nodeLeaf, webLeaf, addresses); err != nil {
 		return Certificates{}, err
 	}
-	out := Certificates{Roots: ca.PEM()}
+	out := Certificates{Roots: ca.Authority().Roots()}
 	if out.Node, err = ca.sign(nodeLeaf, pub); err != nil {
 		return Certificates{}, fmt.Errorf("sign the node's certificate: %w", err)
 	}
@@ -207,13 +228,14 @@ func validHost(s string) bool {
 	return true
 }
 
-// sign returns the chain in PEM, root included: a joiner finds the pinned key there.
+// sign returns the chain in PEM, root included: a joiner finds the pinned key there,
+// or in the heritage one that vouches for the root.
 func (ca *CA) sign(tmpl *x509.Certificate, pub *ecdsa.PublicKey) (string, error) {
 	der, err := x509.CreateCertificate(rand.Reader, tmpl, ca.cert, pub, ca.key)
 	if err != nil {
 		return "", err
 	}
-	return string(encodePEM(certBlock, der)) + ca.PEM(), nil
+	return string(encodePEM(certBlock, der)) + ca.PEM() + ca.heritage, nil
 }
 
 func parseChain(b []byte) ([]*x509.Certificate, error) {

@@ -61,34 +61,31 @@ func identityOf(cert *x509.Certificate) (Identity, error) {
 	return got, nil
 }
 
-// verify holds a peer's chain against the roots and returns who it proves. The
-// certificates are those the peer sent, its own first.
-func verify(certs []*x509.Certificate, roots *x509.CertPool, usage x509.ExtKeyUsage) (Identity, error) {
+// verify holds a peer's chain against the roots and their heirs and returns who it
+// proves. The certificates are those the peer sent, its own first.
+func verify(certs, roots []*x509.Certificate, usage x509.ExtKeyUsage) (Identity, error) {
 	if len(certs) == 0 {
 		return Identity{}, model.Errorf(model.Denied, "the peer has shown no certificate")
 	}
-	if err := verifyChain(certs, roots, "", usage); err != nil {
+	if _, err := verifyChain(certs, heirs(roots, certs), "", usage); err != nil {
 		return Identity{}, err
 	}
 	return identityOf(certs[0])
 }
 
-// verifyChain holds a chain against the roots; host is checked unless it is empty.
+// verifyChain holds a chain against the roots and returns the one it ends in; host is
+// checked unless it is empty.
 func verifyChain(
-	certs []*x509.Certificate, roots *x509.CertPool, host string, usage x509.ExtKeyUsage,
-) error {
-	between := x509.NewCertPool()
-	for _, c := range certs[1:] {
-		between.AddCert(c)
-	}
-	_, err := certs[0].Verify(x509.VerifyOptions{
-		DNSName:       host,
-		Roots:         roots,
-		Intermediates: between,
-		KeyUsages:     []x509.ExtKeyUsage{usage},
+	certs, roots []*x509.Certificate, host string, usage x509.ExtKeyUsage,
+) (*x509.Certificate, error) {
+	// Roots are all there is above a leaf.
+	chains, err := certs[0].Verify(x509.VerifyOptions{
+		DNSName:   host,
+		Roots:     poolOf(roots),
+		KeyUsages: []x509.ExtKeyUsage{usage},
 	})
 	if err != nil {
-		return model.Errorf(model.Denied, "the peer's certificate is not good here: %w", err)
+		return nil, model.Errorf(model.Denied, "the peer's certificate is not good here: %w", err)
 	}
-	return nil
+	return chains[0][len(chains[0])-1], nil
 }

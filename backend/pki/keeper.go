@@ -37,7 +37,7 @@ type Keeper struct {
 type state struct {
 	identity  Identity
 	node, web tls.Certificate
-	roots     *x509.CertPool
+	roots     []*x509.Certificate
 	rootsPEM  []byte
 	renewAt   time.Time
 }
@@ -110,10 +110,7 @@ func newState(key Key, c Certificates) (*state, error) {
 	if err != nil {
 		return nil, fmt.Errorf("roots: %w", err)
 	}
-	s := &state{roots: x509.NewCertPool(), rootsPEM: []byte(c.Roots)}
-	for _, r := range rootCerts {
-		s.roots.AddCert(r)
-	}
+	s := &state{roots: rootCerts, rootsPEM: []byte(c.Roots)}
 	if s.node, err = pair(key, c.Node); err != nil {
 		return nil, fmt.Errorf("node certificate: %w", err)
 	}
@@ -159,18 +156,65 @@ func (k *Keeper) Expires() time.Time { return k.state.Load().node.Leaf.NotAfter 
 // Serial returns the serial number of the node's certificate in hex.
 func (k *Keeper) Serial() string { return k.state.Load().node.Leaf.SerialNumber.Text(16) }
 
-// Pins returns the pin of each root trusted at present.
-func (k *Keeper) Pins() ([]Pin, error) {
-	roots, err := parseChain(k.state.Load().rootsPEM)
-	if err != nil {
-		return nil, err
-	}
+// Pins returns the pin of each root trusted at present, the one that signs first.
+func (k *Keeper) Pins() []Pin {
+	roots := k.state.Load().roots
 	pins := make([]Pin, 0, len(roots))
 	for _, r := range roots {
 		pins = append(pins, PinOf(r))
 	}
-	return pins, nil
+	return pins
 }
+
+// Good reports whether the certificates are by a root (PEM) that is trusted here, and
+// for an address.
+func (k *Keeper) Good(rootPEM, address string) bool {
+	s := k.state.Load()
+	roots, err := parseChain([]byte(rootPEM))
+	if err != nil || len(roots) != 1 || !hasKey(s.roots, roots[0]) || s.web.Leaf.VerifyHostname(address) != nil {
+		return false
+	}
+	return s.node.Leaf.CheckSignatureFrom(roots[0]) == nil && s.web.Leaf.CheckSignatureFrom(roots[0]) == nil
+}
+
+// SetRoots replaces the roots that are trusted (PEM). Roots by which this node's own
+// certificates are not good are refused with model.Conflict.
+func (k *Keeper) SetRoots(ctx context.Context, rootsPEM string) error {
+	if err := k.begin(ctx); err != nil {
+		return err
+	}
+	defer k.end()
+	now := k.state.Load()
+	if string(now.rootsPEM) == rootsPEM {
+		return nil
+	}
+	roots, err := parseChain([]byte(rootsPEM))
+	if err != nil {
+		return fmt.Errorf("roots: %w", err)
+	}
+	if _, err := verify([]*x509.Certificate{now.node.Leaf}, roots, x509.ExtKeyUsageClientAuth); err != nil {
+		return model.Errorf(model.Conflict, "this node has no certificate by these roots yet")
+	}
+	if err := writePrivate(k.RootsFile(), []byte(rootsPEM)); err != nil {
+		return err
+	}
+	next := *now
+	next.roots, next.rootsPEM = roots, []byte(rootsPEM)
+	k.state.Store(&next)
+	return nil
+}
+
+// begin waits for the turn to replace the files.
+func (k *Keeper) begin(ctx context.Context) error {
+	select {
+	case k.turn <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (k *Keeper) end() { <-k.turn }
 
 // A Renew asks the cluster for certificates for the key of a request.
 type Renew func(ctx context.Context, request []byte) (Certificates, error)
@@ -238,12 +282,10 @@ func (k *Keeper) RenewNow(ctx context.Context, renew Renew) error {
 	if err != nil {
 		return fmt.Errorf("renewed: %w", err)
 	}
-	select {
-	case k.turn <- struct{}{}:
-	case <-ctx.Done():
-		return ctx.Err()
+	if err := k.begin(ctx); err != nil {
+		return err
 	}
-	defer func() { <-k.turn }()
+	defer k.end()
 	if err := Save(k.dir, key, c); err != nil {
 		return err
 	}

@@ -18,6 +18,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -144,8 +145,7 @@ func TestNodesRefuse(t *testing.T) {
 	// the cluster in the identity still tells them apart.
 	careless := newKeeper(t, foreign, 3)
 	s := *careless.state.Load()
-	s.roots = s.roots.Clone()
-	s.roots.AddCert(ca.cert)
+	s.roots = append(slices.Clone(s.roots), ca.cert)
 	careless.state.Store(&s)
 
 	cases := []struct {
@@ -235,11 +235,11 @@ func TestJoinerPinsTheCluster(t *testing.T) {
 		{"token of another cluster", JoinerTLS(foreign.Pin().Fingerprint()), web, false},
 		{"impostor", JoinerTLS(ca.Pin().Fingerprint()), fake, false},
 		{"no root sent", JoinerTLS(ca.Pin().Fingerprint()), &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{bare}}, false},
-		{"pin, no name", PinnedTLS(ca.Pin(), ""), web, true},
-		{"pin, address", PinnedTLS(ca.Pin(), "10.0.0.1"), web, true},
-		{"pin, name", PinnedTLS(ca.Pin(), "node-1.example"), web, true},
-		{"pin, wrong name", PinnedTLS(ca.Pin(), "node-2.example"), web, false},
-		{"wrong pin", PinnedTLS(foreign.Pin(), ""), web, false},
+		{"pin, no name", PinnedTLS(ca.Pin(), "", nil), web, true},
+		{"pin, address", PinnedTLS(ca.Pin(), "10.0.0.1", nil), web, true},
+		{"pin, name", PinnedTLS(ca.Pin(), "node-1.example", nil), web, true},
+		{"pin, wrong name", PinnedTLS(ca.Pin(), "node-2.example", nil), web, false},
+		{"wrong pin", PinnedTLS(foreign.Pin(), "", nil), web, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			_, err, _ := shake(t, c.client, c.server)
@@ -387,7 +387,7 @@ func TestCASealAndLoad(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	again, err := LoadCA(ca.PEM(), opened)
+	again, err := LoadCA(ca.Authority(), opened)
 	if err != nil || again.Pin() != ca.Pin() || again.Cluster() != ca.Cluster() {
 		t.Errorf("LoadCA: %v", err)
 	}
@@ -404,7 +404,7 @@ func TestCASealAndLoad(t *testing.T) {
 	if _, err := Open(k, sealed[:10]); model.CodeOf(err) != model.Corrupt {
 		t.Errorf("Open of a stump: %v", err)
 	}
-	if _, err := LoadCA(newCA(t).PEM(), opened); model.CodeOf(err) != model.Invalid {
+	if _, err := LoadCA(newCA(t).Authority(), opened); model.CodeOf(err) != model.Invalid {
 		t.Errorf("LoadCA with another's certificate: %v", err)
 	}
 	if _, err := LoadSealKey(path + "x"); model.CodeOf(err) != model.NotFound {

@@ -76,35 +76,69 @@ func (k *Keeper) Web() *tls.Config {
 }
 
 // JoinerTLS is for a machine that holds a join token: it accepts a server whose
-// chain ends in the root with this fingerprint, whatever its names, and nobody
-// else. Nothing secret may be sent before the handshake is done.
+// chain ends in the root with this fingerprint, or in one that it vouches for,
+// whatever its names, and nobody else. Nothing secret may be sent before the
+// handshake is done.
 func JoinerTLS(f Fingerprint) *tls.Config {
-	return pinned("", func(p Pin) bool { return p.Fingerprint() == f })
+	return following("", picks(func(p Pin) bool { return p.Fingerprint() == f }), nil)
 }
 
 // PinnedTLS is for a desktop that remembers a cluster by its pin. The server's
-// certificate must also be for host, unless that is empty.
-func PinnedTLS(pin Pin, host string) *tls.Config {
-	return pinned(host, func(p Pin) bool { return p == pin })
+// certificate must also be for host, unless that is empty. If the server's root is
+// another one, that the pinned one vouches for, follow is called with the pin to
+// remember from now on; it may be nil and must not block.
+func PinnedTLS(pin Pin, host string, follow func(Pin)) *tls.Config {
+	return following(host, picks(func(p Pin) bool { return p == pin }), func(root *x509.Certificate) {
+		if now := PinOf(root); now != pin && follow != nil {
+			follow(now)
+		}
+	})
 }
 
-func pinned(host string, isPinned func(Pin) bool) *tls.Config {
+// RootsTLS is for who has the cluster's roots in PEM: it accepts a server of host whose
+// chain ends in one of them, or in one that they vouch for.
+func RootsTLS(rootsPEM []byte, host string) (*tls.Config, error) {
+	roots, err := parseChain(rootsPEM)
+	if err != nil {
+		return nil, err
+	}
+	return following(host, func([]*x509.Certificate) []*x509.Certificate { return roots }, nil), nil
+}
+
+// picks finds the known roots among those that a server shows.
+func picks(isPinned func(Pin) bool) func(shown []*x509.Certificate) []*x509.Certificate {
+	return func(shown []*x509.Certificate) (known []*x509.Certificate) {
+		for _, c := range shown[min(1, len(shown)):] {
+			if c.IsCA && isPinned(PinOf(c)) {
+				known = append(known, c)
+			}
+		}
+		return known
+	}
+}
+
+// following trusts known roots and their heirs, and calls by with the root that a
+// server was accepted by.
+func following(host string, known func(shown []*x509.Certificate) []*x509.Certificate,
+	by func(root *x509.Certificate),
+) *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS13,
 		// The cluster's root is in no store of this machine: VerifyConnection
-		// finds it by its pin among what the server sent and verifies by it.
+		// finds it among what the server sent and verifies by it.
 		InsecureSkipVerify: true, //nolint:gosec // see above
 		ServerName:         host,
 		VerifyConnection: func(cs tls.ConnectionState) error {
-			for _, c := range cs.PeerCertificates[min(1, len(cs.PeerCertificates)):] {
-				if !c.IsCA || !isPinned(PinOf(c)) {
-					continue
-				}
-				roots := x509.NewCertPool()
-				roots.AddCert(c)
-				return verifyChain(cs.PeerCertificates, roots, host, x509.ExtKeyUsageServerAuth)
+			shown := cs.PeerCertificates
+			roots := known(shown)
+			if len(roots) == 0 || len(shown) == 0 {
+				return model.Errorf(model.Denied, "the server belongs to another cluster than the one that was pinned")
 			}
-			return model.Errorf(model.Denied, "the server belongs to another cluster than the one that was pinned")
+			root, err := verifyChain(shown, heirs(roots, shown), host, x509.ExtKeyUsageServerAuth)
+			if err == nil && by != nil {
+				by(root)
+			}
+			return err
 		},
 	}
 }

@@ -145,6 +145,24 @@ func (g *Gateway) probe(w http.ResponseWriter, r *http.Request) (any, error) {
 	return p, nil
 }
 
+// sameRoot sees to it that who claims to be a cluster that is known does not take its
+// place.
+func (g *Gateway) sameRoot(ctx context.Context, id model.ClusterID, pin pki.Pin) error {
+	known, err := g.store.Get(ctx, id)
+	if err != nil {
+		return nil //nolint:nilerr // it is not known
+	}
+	u, err := g.upstream(ctx, id)
+	if err != nil {
+		return err
+	}
+	if u.trusted() != pin {
+		return model.Errorf(model.Conflict,
+			"this app knows cluster %s by another CA; remove it here first if its CA was replaced", known.Name)
+	}
+	return nil
+}
+
 // presentedPin is the pin of the CA that a server shows, which proves nothing: it
 // is for a person to compare. Nothing is sent over this connection.
 func presentedPin(ctx context.Context, address string) (pki.Pin, error) {
@@ -157,7 +175,7 @@ func presentedPin(ctx context.Context, address string) (pki.Pin, error) {
 		InsecureSkipVerify: true, //nolint:gosec // nothing is sent; the pin is shown for comparison
 		VerifyConnection: func(cs tls.ConnectionState) error {
 			for _, c := range cs.PeerCertificates {
-				if c.IsCA {
+				if c.IsCA && ca == nil { // older roots may follow
 					ca = c
 				}
 			}
@@ -212,15 +230,15 @@ func (g *Gateway) add(w http.ResponseWriter, r *http.Request) (any, error) {
 	if !colorPattern.MatchString(in.Color) {
 		return nil, model.Errorf(model.Invalid, "%q is not a colour of the form #rrggbb", in.Color)
 	}
-	meta, err := metaOf(ctx, newUpstream(pin, []string{address}))
+	asked := newUpstream(pin, []string{address})
+	meta, err := metaOf(ctx, asked)
 	if err != nil {
 		return nil, err
 	}
 	id := meta.ClusterID
-	// Who claims to be a cluster that is known does not take its place.
-	if known, err := g.store.Get(ctx, id); err == nil && known.Pin != pin {
-		return nil, model.Errorf(model.Conflict,
-			"this app knows cluster %s by another CA; remove it here first if its CA was replaced", known.Name)
+	pin = asked.trusted()
+	if err := g.sameRoot(ctx, id, pin); err != nil {
+		return nil, err
 	}
 	u := newUpstream(pin, []string{address})
 	result, err := g.startSession(ctx, id, u, schema.Login{User: in.User, Password: in.Password})

@@ -243,8 +243,8 @@ func (g *Gateway) refresh(ctx context.Context) {
 	}
 }
 
-// discover asks a cluster for its nodes and keeps their addresses. The one in use
-// stays first.
+// discover asks a cluster for its nodes and keeps their addresses, and the pin of its
+// root, which may have been replaced. The address in use stays first.
 func (g *Gateway) discover(ctx context.Context, id model.ClusterID, u *upstream) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*dialTimeout)
 	defer cancel()
@@ -266,7 +266,7 @@ func (g *Gateway) discover(ctx context.Context, id model.ClusterID, u *upstream)
 		return err
 	}
 	u.setEndpoints(found)
-	_, err = g.store.Update(ctx, id, func(c *store.Cluster) { c.Endpoints = found })
+	_, err = g.store.Update(ctx, id, func(c *store.Cluster) { c.Endpoints, c.Pin = found, u.trusted() })
 	return err
 }
 

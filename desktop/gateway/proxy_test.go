@@ -13,6 +13,7 @@ import (
 	"drystone.example/drystone/backend/api/schema"
 	"drystone.example/drystone/backend/model"
 	"drystone.example/drystone/backend/pki"
+	"drystone.example/drystone/desktop/gateway"
 )
 
 // A page's request does at the node what it asks for, in the name of who logged
@@ -222,4 +223,25 @@ func TestAddByJoinString(t *testing.T) {
 		"address": probe.Address, "ca_spki": probe.CA, "user": "owner", "password": apitest.Password, "color": "#188379",
 	}}, nil)
 	a.must(t, http.StatusOK, request{method: "GET", path: api("/cluster")}, nil)
+}
+
+// A cluster whose root was replaced is followed by what the pinned root vouches for:
+// requests go on, and the app remembers the new pin for the time when the old one is
+// gone from what nodes show.
+func TestRootIsReplaced(t *testing.T) {
+	n, a := startNode(t), startApp(t)
+	next, err := n.ca.Succeed()
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := listen(t, webOf(t, next, "127.0.0.1"), n.record(n.Handler()))
+	a.remember(t, n, n.ca.Pin(), at)
+	a.must(t, http.StatusOK, request{method: "GET", path: api("/cluster")}, nil)
+	a.must(t, http.StatusOK, request{method: "POST", path: "/desk/v1/clusters", body: gateway.Add{
+		Address: at, CA: next.Pin().String(), User: "owner", Password: apitest.Password, Color: "#188379",
+	}}, nil)
+	known, err := a.store.Get(t.Context(), cluster)
+	if err != nil || known.Pin != next.Pin() {
+		t.Errorf("the app remembers %s, %v; want the new root's pin", known.Pin, err)
+	}
 }

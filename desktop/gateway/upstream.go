@@ -32,11 +32,11 @@ var errUntrusted = errors.New("not the cluster that was pinned")
 
 // An upstream is one cluster, reached by any of its nodes.
 type upstream struct {
-	pin       pki.Pin
 	transport *http.Transport
 	now       func() time.Time
 
 	mu        sync.Mutex // guards what follows; held for moments only
+	pin       pki.Pin    // follows the cluster's root when that is replaced
 	endpoints []endpoint
 	token     model.Secret
 	hasToken  bool
@@ -159,7 +159,7 @@ func (u *upstream) dialOne(ctx context.Context, address string) (net.Conn, error
 
 // tls is pki's pinned configuration for a node, with a mark on its refusals.
 func (u *upstream) tls(address string) *tls.Config {
-	config := pki.PinnedTLS(u.pin, hostOf(address))
+	config := pki.PinnedTLS(u.trusted(), hostOf(address), u.follow)
 	verify := config.VerifyConnection
 	config.VerifyConnection = func(cs tls.ConnectionState) error {
 		if err := verify(cs); err != nil {
@@ -168,6 +168,20 @@ func (u *upstream) tls(address string) *tls.Config {
 		return nil
 	}
 	return config
+}
+
+// trusted is the pin of the cluster's root, as far as it is known.
+func (u *upstream) trusted() pki.Pin {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.pin
+}
+
+// follow takes the root that the pinned one vouches for in its place.
+func (u *upstream) follow(pin pki.Pin) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.pin = pin
 }
 
 // A trackedConn remembers which node it goes to.

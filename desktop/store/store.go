@@ -175,8 +175,8 @@ func (s *Store) Update(ctx context.Context, id model.ClusterID, change func(*Clu
 		return c, fmt.Errorf("encode the addresses of %s: %w", id, err)
 	}
 	_, err = tx.ExecContext(ctx,
-		"UPDATE clusters SET name = ?, color = ?, read_only = ?, user = ?, endpoints = ? WHERE id = ?",
-		c.Name, c.Color, c.ReadOnly, c.User, string(endpoints), id.String())
+		"UPDATE clusters SET name = ?, color = ?, read_only = ?, user = ?, pin = ?, endpoints = ? WHERE id = ?",
+		c.Name, c.Color, c.ReadOnly, c.User, c.Pin.String(), string(endpoints), id.String())
 	if err != nil {
 		return c, fmt.Errorf("change cluster %s: %w", id, err)
 	}

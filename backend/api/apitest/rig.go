@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/hex"
 	"encoding/pem"
 	"errors"
@@ -413,6 +414,34 @@ func (s *Service) CreateToken(ctx context.Context, by model.Actor, spec schema.T
 
 func (s *Service) Join(context.Context, string, schema.JoinRequest) (schema.JoinAnswer, error) {
 	return schema.JoinAnswer{}, model.Errorf(model.Denied, "the token is not good")
+}
+
+func (s *Service) RotateKey(ctx context.Context, by model.Actor) (schema.GossipKey, error) {
+	key := command.Keep(model.NewSecret(base64.StdEncoding.EncodeToString(make([]byte, 32))))
+	_, err := s.record.Apply(ctx, by, command.KeyRotate{Key: key})
+	return schema.GossipKey{Phase: schema.KeyAdding, Waiting: []string{"n2"}}, err
+}
+
+func (s *Service) GossipKey(context.Context) (schema.GossipKey, error) {
+	return schema.GossipKey{Phase: schema.KeySettled}, nil
+}
+
+func (s *Service) RotateCA(ctx context.Context, by model.Actor) (schema.CA, error) {
+	_, err := s.record.Apply(ctx, by, command.CARotate{
+		CA: "pem", CAKey: command.Keep(model.NewSecret("sealed")), Heritage: "pem",
+	})
+	return schema.CA{Fingerprint: "new", Former: "old", Waiting: []string{"n2"}}, err
+}
+
+func (s *Service) CA(context.Context) (schema.CA, error) { return schema.CA{Fingerprint: "new"}, nil }
+
+func (s *Service) FinishCA(ctx context.Context, by model.Actor) (schema.CA, error) {
+	step := command.TrustStep{Epoch: 1}
+	for _, n := range s.record.Local().Nodes() {
+		step.Except = append(step.Except, n.ID)
+	}
+	_, err := s.record.Apply(ctx, by, step)
+	return schema.CA{Fingerprint: "new"}, err
 }
 
 func (s *Service) Nodes(context.Context) map[model.NodeID]api.NodeReport {

@@ -53,12 +53,10 @@ func (a *app) showCert(dir node.Dir) error {
 	if err != nil {
 		return err
 	}
-	pins, err := keeper.Pins()
-	if err != nil {
-		return err
-	}
-	join := pki.JoinString{Address: cfg.Endpoint(), CA: pins[0]}
-	return show(a, certResult{pins[0].String(), keeper.RootsFile(), join.String()}, func(w io.Writer, r certResult) {
+	pins := keeper.Pins()
+	pin := pins[len(pins)-1] // while the root is replaced, the one that every node shows
+	join := pki.JoinString{Address: cfg.Endpoint(), CA: pin}
+	return show(a, certResult{pin.String(), keeper.RootsFile(), join.String()}, func(w io.Writer, r certResult) {
 		fields(w, "Fingerprint", r.Fingerprint, "Certificate", r.CA, "Join string", r.JoinString)
 	})
 }

@@ -171,7 +171,7 @@ func newCluster(a *app) *cobra.Command {
 			})
 		},
 	}
-	return group("cluster", "Settings of the cluster", one, set)
+	return group("cluster", "Settings of the cluster", one, set, newRotateKey(a))
 }
 
 func settingOf(key, value string) (s schema.SettingsChange, err error) {

@@ -111,7 +111,7 @@ func newRoot(a *app) *cobra.Command {
 			root.AddCommand(c)
 		}
 	}
-	add("see", newStatus(a), newNode(a), newCluster(a))
+	add("see", newStatus(a), newNode(a), newCluster(a), newCA(a))
 	add("storage", newPool(a), newDisk(a), newVolume(a), newSnapshot(a))
 	add("machines", newImage(a), newVM(a))
 	add("setup", newInit(a), newJoin(a), newToken(a), newCert(a), newLogin(a), newDev(a), newVersion(a))

@@ -58,6 +58,10 @@ var printed = map[string]string{
 	"vm shutdown": "VM",
 	"vm reset":    "VM",
 	"vm migrate":  "VM",
+
+	"ca show":            "CA",
+	"ca rotate":          "CA",
+	"cluster rotate-key": "GossipKey",
 }
 
 // document is the part of JSON Schema that docs/cli.schema.json uses.
@@ -206,6 +210,10 @@ func TestOutputsFitSchema(t *testing.T) {
 		{"vm", "reset", "web"},
 		{"vm", "shutdown", "web"},
 		{"vm", "stop", "web"},
+		{"cluster", "rotate-key"},
+		{"ca", "rotate"},
+		{"ca", "rotate", "--finish"},
+		{"ca", "show"},
 	} {
 		command := args[0]
 		if _, known := printed[command]; !known {

@@ -69,6 +69,10 @@ var formats = map[Kind]format{
 	KindDiskFound:      {"disk.found", read[DiskFound]},
 	KindVMMigrate:      {"vm.migrate", read[VMMigrate]},
 	KindVMMigrateEnd:   {"vm.migrate_end", read[VMMigrateEnd]},
+	KindKeyRotate:      {"key.rotate", read[KeyRotate]},
+	KindCARotate:       {"ca.rotate", read[CARotate]},
+	KindTrustStep:      {"trust.step", read[TrustStep]},
+	KindNodeTrust:      {"node.trust", read[NodeTrust]},
 }
 
 // wire is what follows the kind and the version.

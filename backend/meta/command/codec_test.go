@@ -87,6 +87,10 @@ func examples() []Command {
 		DiskFound{Disk: 7, Node: 1, Claims: 2, Path: "/dev/sdb", Journal: 3, Error: "e", Gone: true, Twin: true},
 		VMMigrate{VM: 14, Task: 17, From: 1, To: 2},
 		VMMigrateEnd{VM: 14, Task: 17, From: 1, Moved: true},
+		KeyRotate{Key: secret("key")},
+		CARotate{Epoch: 3, CA: "pem", CAKey: secret("sealed"), Heritage: "older"},
+		TrustStep{Keys: 4, Epoch: 5, Except: []model.NodeID{1}},
+		NodeTrust{Node: 1, Trust: model.Trust{Keys: 4, Epoch: 5}},
 	}
 }
 

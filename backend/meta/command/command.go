@@ -61,6 +61,10 @@ const (
 	KindDiskFound      Kind = 43
 	KindVMMigrate      Kind = 46
 	KindVMMigrateEnd   Kind = 47
+	KindKeyRotate      Kind = 48
+	KindCARotate       Kind = 49
+	KindTrustStep      Kind = 50
+	KindNodeTrust      Kind = 51
 )
 
 // A Command is one change, applied by every node in the order of the log.

@@ -40,9 +40,9 @@ func (x *tx) clusterCreate(c command.ClusterCreate) (any, error) {
 }
 
 func (x *tx) clusterSet(c command.ClusterSet) (any, error) {
-	row, ok := x.cluster.get(clusterKey)
-	if !ok {
-		return nil, model.Errorf(model.NotFound, "there is no cluster yet")
+	row, err := x.clusterNow()
+	if err != nil {
+		return nil, err
 	}
 	x.object = "cluster " + row.Name
 	if c.Balance != nil {
@@ -197,6 +197,9 @@ func (x *tx) nodeRemove(c command.NodeRemove) (any, error) {
 		}
 	}
 	drop(x, &x.nodes, n.ID)
+	if err := x.keyIsDue(); err != nil {
+		return nil, err
+	}
 	return n.Node, put(x, &x.removed, removedRow{ID: n.ID, Name: n.Name, At: x.at})
 }
 

@@ -46,7 +46,7 @@ func TestClusterCreate(t *testing.T) {
 	r.ok(clusterCreate())
 	v := r.store.View()
 	c, ok := v.Cluster()
-	if !ok || c.Name != "wall" || c.CAKey.Reveal() != "sealed" || c.GossipKey.Reveal() != "gossip" || !c.Created.Equal(noon) {
+	if !ok || c.Name != "wall" || c.CAKey.Reveal() != "sealed" || c.GossipKeys[0].Reveal() != "gossip" || !c.Created.Equal(noon) {
 		t.Errorf("the cluster is %+v", c)
 	}
 	if n, err := v.FindNode("N1"); err != nil || !n.Voter || !n.Joined.Equal(noon) {

@@ -29,7 +29,7 @@ func drawn(t *rapid.T, v *View) command.Command {
 	id := vol()
 	now, _ := v.Volume(id)
 	now.Revision += model.Revision(rapid.SampledFrom([]int{0, 0, 0, 1}).Draw(t, "off"))
-	switch rapid.IntRange(0, 19).Draw(t, "kind") {
+	switch rapid.IntRange(0, 23).Draw(t, "kind") {
 	case 0:
 		c := volume(id, name())
 		for i := range c.Columns {
@@ -89,11 +89,31 @@ func drawn(t *rapid.T, v *View) command.Command {
 			Disk: d.ID, Node: node(), Claims: d.Claims, Path: rapid.SampledFrom([]string{"", "/found"}).Draw(t, "path"),
 			Gone: rapid.Bool().Draw(t, "gone"), Twin: rapid.Bool().Draw(t, "twin"),
 		}
+	case 19, 20, 21, 22:
+		return drawnTrust(t, v, node())
 	default:
 		return command.UserCreate{
 			ID: model.UserID(rapid.IntRange(1, 4).Draw(t, "user")), Name: name(),
 			Role: model.Viewer, PasswordHash: secret("x"),
 		}
+	}
+}
+
+// drawnTrust is drawn for keys and roots.
+func drawnTrust(t *rapid.T, v *View, node model.NodeID) command.Command {
+	c, _ := v.Cluster()
+	has := model.Trust{Keys: c.Keyring.Step, Epoch: c.Succession.Epoch}
+	switch rapid.IntRange(0, 7).Draw(t, "trust") {
+	case 0:
+		return command.KeyRotate{Key: secret(newKey)}
+	case 1:
+		return command.CARotate{Epoch: has.Epoch, CA: c.CA + "+", CAKey: secret("sealed"), Heritage: c.CA}
+	case 2:
+		return command.TrustStep{Keys: has.Keys, Except: []model.NodeID{node}}
+	case 3:
+		return command.TrustStep{Epoch: has.Epoch}
+	default:
+		return command.NodeTrust{Node: node, Trust: has}
 	}
 }
 

@@ -17,6 +17,8 @@ type (
 		model.Cluster
 		SealedKey string `json:"ca_key"`
 		Gossip    string `json:"gossip_key"`
+
+		GossipNext string `json:"gossip_next,omitempty"` // that is to replace it
 	}
 	nodeRow struct {
 		model.Node
@@ -48,7 +50,7 @@ type (
 
 func (r clusterRow) model() model.Cluster {
 	c := r.Cluster
-	c.CAKey, c.GossipKey = model.NewSecret(r.SealedKey), model.NewSecret(r.Gossip)
+	c.CAKey, c.GossipKeys = model.NewSecret(r.SealedKey), r.keyring()
 	return c
 }
 
@@ -188,11 +190,13 @@ func (r requestRow) outcome() Outcome {
 // DecodeResult reads the JSON of what a command returned. Secrets are not in it.
 func DecodeResult(k command.Kind, p []byte) (any, error) {
 	switch k {
-	case command.KindClusterCreate, command.KindClusterSet:
+	case command.KindClusterCreate, command.KindClusterSet, command.KindKeyRotate, command.KindCARotate,
+		command.KindTrustStep:
 		return readJSON[model.Cluster](p)
 	case command.KindTokenCreate:
 		return readJSON[model.JoinToken](p)
-	case command.KindTokenRedeem, command.KindNodeUpdate, command.KindNodeVoter, command.KindNodeRemove:
+	case command.KindTokenRedeem, command.KindNodeUpdate, command.KindNodeVoter, command.KindNodeRemove,
+		command.KindNodeTrust:
 		return readJSON[model.Node](p)
 	case command.KindDiskAdd, command.KindDiskUpdate, command.KindDiskDrain, command.KindDiskRemove,
 		command.KindDiskFound:

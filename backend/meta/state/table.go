@@ -76,7 +76,8 @@ func resolve[K interface {
 // the same order on every node.
 func (t *table[K, V]) keys() []K { return slices.Sorted(maps.Keys(t.rows)) }
 
-// sorted returns the rows in their order; the slice is shared.
+// sorted returns the rows in their order; the slice is shared. It is for a View: a row
+// that is put later is not in it.
 func (t *table[K, V]) sorted() []V {
 	t.once.Do(func() {
 		t.inOrder = slices.SortedFunc(maps.Values(t.rows), t.kind.order)

@@ -256,7 +256,7 @@ func (x *tx) apply(cmd command.Command) (any, error) {
 	return x.applyPool(cmd)
 }
 
-// applyPool is apply for what concerns the pool as a whole.
+// applyPool is apply for what concerns the pool or the cluster as a whole.
 func (x *tx) applyPool(cmd command.Command) (any, error) {
 	switch c := cmd.(type) {
 	case command.VolumeMove:
@@ -269,6 +269,14 @@ func (x *tx) applyPool(cmd command.Command) (any, error) {
 		return x.diskFound(c)
 	case command.ClusterSet:
 		return x.clusterSet(c)
+	case command.KeyRotate:
+		return x.keyRotate(c)
+	case command.CARotate:
+		return x.caRotate(c)
+	case command.TrustStep:
+		return x.trustStep(c)
+	case command.NodeTrust:
+		return x.nodeTrust(c)
 	}
 	return nil, unknown(cmd)
 }
