@@ -70,7 +70,7 @@ func (b *bench) trace(ctx context.Context, j job) (moves []move, err error) {
 		"--name=stages", "--thread", "--ioengine=nbd", "--uri=" + b.sides.ours.uri, "--size=" + strconv.FormatInt(b.size, 10),
 		"--randrepeat=0", "--norandommap", "--time_based", fmt.Sprintf("--runtime=%d", int(b.runtime.Seconds())),
 	}, j.fio()...)
-	fio := exec.CommandContext(ctx, "fio", args...)
+	fio := exec.CommandContext(ctx, "fio", args...) //nolint:gosec // our own arguments
 	if err := fio.Start(); err != nil {
 		return nil, fmt.Errorf("start fio: %w", err)
 	}

@@ -34,8 +34,11 @@ func newTracer() (*tracer, error) {
 	}
 	calls := "id==0||id==1||id==20||id==44||id==45||id==426"
 	set := [][2]string{
-		{"tracing_on", "0"}, {"trace_clock", "mono"}, {"buffer_size_kb", "32768"}, {"options/record-tgid", "1"},
-		{"events/raw_syscalls/sys_enter/filter", calls}, {"events/raw_syscalls/sys_exit/filter", calls},
+		{"tracing_on", "0"},
+		{"trace_clock", "mono"},
+		{"buffer_size_kb", "32768"},
+		{"events/raw_syscalls/sys_enter/filter", calls},
+		{"events/raw_syscalls/sys_exit/filter", calls},
 	}
 	for e := range strings.SplitSeq(traceEvents, ",") {
 		set = append(set, [2]string{"events/" + e + "/enable", "1"})
@@ -88,7 +91,7 @@ func (t *tracer) moves(of map[int]bool) ([]move, error) {
 		return nil, fmt.Errorf("trace: %w", err)
 	}
 	defer func() { _ = f.Close() }()
-	p := parser{of: of, fds: map[int]int{}, rings: map[string]int{}}
+	p := parser{of: of, threads: threadsOf(of), fds: map[int]int{}, rings: map[string]int{}}
 	lines := bufio.NewScanner(f)
 	for lines.Scan() {
 		p.line(lines.Text())
@@ -96,37 +99,49 @@ func (t *tracer) moves(of map[int]bool) ([]move, error) {
 	return p.out, lines.Err()
 }
 
+// threadsOf says of each thread of some processes whose it is.
+func threadsOf(of map[int]bool) map[int]int {
+	all := map[int]int{}
+	for pid := range of {
+		threads, _ := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid)) // one that has ended has none
+		for _, t := range threads {
+			id, _ := strconv.Atoi(t.Name())
+			all[id] = pid
+		}
+	}
+	return all
+}
+
 // A parser reads the kernel's text.
 type parser struct {
-	of    map[int]bool
-	fds   map[int]int    // of a thread: the socket of the call it is in
-	rings map[string]int // which process a ring is of
-	out   []move
+	of      map[int]bool
+	threads map[int]int    // which process a thread is of
+	fds     map[int]int    // of a thread: the socket of the call it is in
+	rings   map[string]int // which process a ring is of
+	out     []move
 }
 
 // line reads one, such as
 //
-//	drystoned-6244    (   6241) [001] ..... 46974.242693: sys_exit: NR 0 = 4096
+//	drystoned-6244    [001] ..... 46974.242693: sys_exit: NR 0 = 4096
 func (p *parser) line(s string) {
 	head, rest, found := strings.Cut(s, ": ")
-	before, group, grouped := strings.Cut(head, " (")
-	group, _, closed := strings.Cut(group, ")")
+	before, _, numbered := strings.Cut(head, " [")
 	event, text, named := strings.Cut(rest, ": ")
-	if !found || !grouped || !closed || !named {
+	if !found || !numbered || !named {
 		return
 	}
 	before = strings.TrimRight(before, " ")
 	thread, _ := strconv.Atoi(before[strings.LastIndexByte(before, '-')+1:])
-	pid, _ := strconv.Atoi(strings.TrimSpace(group))
 	seconds, err := strconv.ParseFloat(head[strings.LastIndexByte(head, ' ')+1:], 64)
 	if err != nil {
 		return
 	}
-	m := move{at: time.Duration(seconds * 1e9), pid: pid}
+	m := move{at: time.Duration(seconds * 1e9), pid: p.threads[thread]}
 	switch event {
 	case "io_uring_submit_req":
 		ring, _, _ := strings.Cut(text, ",")
-		p.rings[ring] = pid
+		p.rings[ring] = m.pid
 	case "io_uring_complete":
 		ring, _, _ := strings.Cut(text, ",")
 		_, result, _ := strings.Cut(text, "result ")
