@@ -162,7 +162,7 @@ func (c *cutter) learn(moves []move) {
 		}
 	}
 	for _, m := range moves {
-		if !c.blocks[[2]int{m.pid, m.fd}] || m.kind != got && m.kind != sends {
+		if m.pid == c.fio || !c.blocks[[2]int{m.pid, m.fd}] || m.kind != got && m.kind != sends {
 			continue
 		}
 		if m.pid == c.holder && m.kind == sends {
