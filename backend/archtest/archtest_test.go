@@ -53,7 +53,7 @@ var allowed = map[string]string{
 	"meta":         "meta/command meta/state meta/raftlog wire model must",
 	"block/volume": "block/disk block/layout placement iobuf model must",
 	"block/device": "block/disk model",
-	"block/server": "block/disk block/layout wire iobuf model must",
+	"block/server": "block/disk block/layout wire sock iobuf model must",
 	// level 4
 	"auth":    "model",
 	"agent":   "unixsock block/volume block/server block/device block/disk block/layout vhost nbd virt guard proc meta meta/command meta/state wire placement metrics iobuf model must",

@@ -137,6 +137,7 @@ func (c *conn) read() error {
 			c.recycle(r)
 			return err
 		}
+		sock.Yield(c.in)
 	}
 }
 

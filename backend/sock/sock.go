@@ -8,7 +8,11 @@
 // any other piece of code is.
 package sock
 
-import "net"
+import (
+	"bufio"
+	"net"
+	"runtime"
+)
 
 // New returns c with Reads and Writes that the scheduler is not told of. Where c
 // is no socket of the operating system, or not on Linux, it returns c itself. As
@@ -18,3 +22,12 @@ func New(c net.Conn) net.Conn { return direct(c) }
 // WriteBuffers writes all of the buffers to a Conn of New, as net.Buffers.WriteTo
 // does, and uses them up.
 func WriteBuffers(c net.Conn, b *net.Buffers) error { return writeBuffers(c, b) }
+
+// Yield lets what was read be worked on before the reader looks for more: looking
+// costs a call that mostly finds nothing, and whoever has something to do would wait
+// for it. It does nothing while there is more in the buffer.
+func Yield(in *bufio.Reader) {
+	if in.Buffered() == 0 {
+		runtime.Gosched()
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 	"sync"
 	"sync/atomic"
 
@@ -165,14 +166,32 @@ func (r *Ring) enqueue(q *Request) {
 	r.more.Signal()
 }
 
+// await returns when requests are queued, or the ring is closing; r.mu is held.
+func (r *Ring) await() {
+	for len(r.queue) == 0 && (!r.closed || r.underway.Load() > 0) {
+		r.more.Wait()
+	}
+}
+
+// gather waits as take does, and then lets those who are about to begin a request
+// begin it: one call submits them all, and the device hears of them once. A lone
+// request does not wait for others.
+func (r *Ring) gather(into []*Request, limit int) []*Request {
+	r.mu.Lock()
+	r.await()
+	r.mu.Unlock()
+	if r.underway.Load() > 1 {
+		runtime.Gosched()
+	}
+	return r.take(into, limit)
+}
+
 // take waits for queued requests and moves up to limit of them to into. None
 // means that the ring is closing.
 func (r *Ring) take(into []*Request, limit int) []*Request {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for len(r.queue) == 0 && (!r.closed || r.underway.Load() > 0) {
-		r.more.Wait()
-	}
+	r.await()
 	n := min(limit, len(r.queue))
 	into = append(into[:0], r.queue[:n]...)
 	rest := copy(r.queue, r.queue[n:])
@@ -225,7 +244,7 @@ func (r *Ring) submit() {
 	k := r.kernel
 	var batch []*Request
 	for {
-		if batch = r.take(batch, depth); len(batch) == 0 {
+		if batch = r.gather(batch, depth); len(batch) == 0 {
 			return
 		}
 		put := 0

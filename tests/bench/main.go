@@ -61,6 +61,10 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	words := flags.String("jobs", "", "run only the jobs whose name holds one of these, separated by commas")
 	base := flags.String("base", "127.0.200", "first three bytes of the nodes' loopback addresses")
 	flags.BoolVar(&b.json, "json", false, "print JSON, a line for each job")
+	where := flags.Bool("stages", false, "show instead where the time of a lone request goes, and the machine's floor")
+	if len(args) == 3 && args[0] == "pong" {
+		return pong(args[1], args[2])
+	}
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -81,6 +85,9 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 		return err
 	}
 	defer func() { b.sides.stop() }()
+	if *where {
+		return b.showStages(ctx)
+	}
 	return b.table(ctx, todo)
 }
 
@@ -175,12 +182,16 @@ func (b *bench) compare(ctx context.Context, j job) (line, error) {
 	return l, nil
 }
 
+func (b *bench) encode(v any) error {
+	if err := json.NewEncoder(b.out).Encode(v); err != nil {
+		return fmt.Errorf("print: %w", err)
+	}
+	return nil
+}
+
 func (b *bench) print(j job, l line) error {
 	if b.json {
-		if err := json.NewEncoder(b.out).Encode(l); err != nil {
-			return fmt.Errorf("print: %w", err)
-		}
-		return nil
+		return b.encode(l)
 	}
 	goal, written := "", ""
 	if l.Reached != nil {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"drystone.example/drystone/backend/model"
+	"drystone.example/drystone/backend/sock"
 )
 
 // A link is one connection to a peer, from the attempt to make it until all that
@@ -190,6 +191,7 @@ func (l *link) read(conn net.Conn) error {
 		if err := l.accept(in, h, b[headerSize:]); err != nil {
 			return err
 		}
+		sock.Yield(in)
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"drystone.example/drystone/backend/block/disk"
 	"drystone.example/drystone/backend/iobuf"
 	"drystone.example/drystone/backend/model"
+	"drystone.example/drystone/backend/sock"
 )
 
 // A session is one connection of a client, seen from the server. One goroutine
@@ -182,6 +183,7 @@ func (s *session) read() error {
 		if err := s.accept(in, h, b[headerSize:]); err != nil {
 			return err
 		}
+		sock.Yield(in)
 	}
 }
 
