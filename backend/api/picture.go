@@ -176,7 +176,7 @@ func (p *picture) volume(v model.Volume, columns bool) schema.Volume {
 	o := schema.Volume{
 		ID: v.ID, Name: v.Name, Kind: v.Kind, Size: v.Size, Used: r.Used, Copies: v.Copies,
 		Holder: v.Holder, HolderName: p.nodeName(v.Holder), Purpose: v.Purpose,
-		Generation: v.Generation, Epoch: v.Epoch, State: h.state, Fill: r.Fill, Lost: lostOf(r.Lost), Created: v.Created,
+		Generation: v.Generation, Epoch: v.Epoch, State: h.state, Waits: r.Waits, Fill: r.Fill, Lost: lostOf(r.Lost), Created: v.Created,
 		ColumnsTotal: len(v.Columns), ColumnsOutOfSync: h.outOfSync, CloneOf: v.Origin.Volume,
 	}
 	if s := v.Scrub; !s.Ended.IsZero() {

@@ -221,5 +221,6 @@ type VolumeReport struct {
 	Fill *schema.Fill // while members are joining
 	Lost []model.LostRange
 
+	Waits   string          // why requests wait, or fail; empty: they do not
 	Tending *schema.Tending // while its holder frees or reverts
 }

@@ -51,14 +51,14 @@ func alarms(view *state.View, disks []placement.Disk, t troubles) (out []model.A
 		if share, level := fullness(d.Size-d.Free, d.Size); level != "" {
 			out = append(out, model.Alarm{
 				Code: "disk_full", Severity: level, Object: "disk " + d.ID.String(),
-				Text: fmt.Sprintf("disk %s is %d %% full", d.ID, share),
+				Text: fmt.Sprintf("disk %s is %d %% full%s", d.ID, share, waits(level, "on it ")),
 			})
 		}
 	}
 	if share, level := fullness(size-free, size); level != "" {
 		out = append(out, model.Alarm{
 			Code: "pool_full", Severity: level, Object: "pool",
-			Text: fmt.Sprintf("the pool is %d %% full; add disks or delete volumes", share),
+			Text: fmt.Sprintf("the pool is %d %% full%s; add disks or delete volumes", share, waits(level, "")),
 		})
 	}
 	if short := placement.Short(disks); short > 0 {
@@ -104,12 +104,20 @@ func ailments(d model.Disk, used bool, t troubles) (out []model.Alarm) {
 	return out
 }
 
+// waits says what a full disk, or pool, means for guests.
+func waits(level model.Severity, where string) string {
+	if level != model.Critical {
+		return ""
+	}
+	return ": writes that need new room " + where + "wait until there is some"
+}
+
 // fullness says how full something is, in percent, and how bad that is.
 func fullness(used, size model.Bytes) (share int, level model.Severity) {
 	if size <= 0 {
 		return 0, ""
 	}
-	share = int(100 * float64(used) / float64(size))
+	share = placement.Full(used, size)
 	switch {
 	case share >= model.FullCritical:
 		return share, model.Critical

@@ -36,8 +36,9 @@ const (
 	Critical Severity = "critical"
 )
 
-// How full the pool or a disk is, in percent, when an operator is told. At FullNoNew
-// new volumes are refused, unless that is forced.
+// How full the pool or a disk is, in percent, when an operator is told. From FullNoNew
+// on new volumes, clones, images and snapshots are refused; a volume can be forced. A
+// disk at FullCritical takes no new data of guests; writes of it wait for room.
 const (
 	FullWarning  = 75
 	FullNoNew    = 85

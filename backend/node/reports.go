@@ -54,6 +54,7 @@ func (s service) Volumes(ctx context.Context) map[model.VolumeID]api.VolumeRepor
 		}
 		for id, h := range u.Holds {
 			r := out[id]
+			r.Waits = h.Reason
 			if h.Fill != (volume.Fill{}) {
 				r.Fill = &schema.Fill{Done: h.Fill.Done, Total: h.Fill.Total}
 			}

@@ -27,29 +27,17 @@ var _ api.Service = service{}
 func (s service) CreateVolume(ctx context.Context, by model.Actor, spec schema.VolumeSpec) (model.Volume, error) {
 	if !spec.Force {
 		if err := s.roomForNew(ctx); err != nil {
-			return model.Volume{}, err
+			return model.Volume{}, model.Errorf(model.NoSpace, "%w; it can be forced", err)
 		}
 	}
 	return s.createVolume(ctx, by, spec.Name, model.VolumeDisk, spec.Size, spec.Copies)
 }
 
-// roomForNew refuses what would make a pool fuller that is nearly full.
+// roomForNew refuses what is new on a pool that is nearly full. What is there already
+// goes on, above all what makes room: deleting and reverting, with the snapshot that a
+// revert keeps, and whatever the engine itself cuts or fills.
 func (s service) roomForNew(ctx context.Context) error {
-	return roomForNew(s.n.agent.PlacementDisks(ctx))
-}
-
-func roomForNew(disks []placement.Disk) error {
-	var size, free model.Bytes
-	for _, d := range disks {
-		if d.Up {
-			size, free = size+d.Size, free+d.Free
-		}
-	}
-	if used := size - free; size > 0 && float64(used) >= float64(size)*model.FullNoNew/100 {
-		return model.Errorf(model.NoSpace, "the pool is %.0f %% full, and nothing new is made above %d %%: "+
-			"add disks, delete volumes, or force it", 100*float64(used)/float64(size), model.FullNoNew)
-	}
-	return nil
+	return placement.RoomForNew(s.n.agent.PlacementDisks(ctx))
 }
 
 func (s service) createVolume(ctx context.Context, by model.Actor, name string, kind model.VolumeKind,
@@ -95,6 +83,9 @@ func (s service) DeleteVolume(ctx context.Context, by model.Actor, id model.Volu
 
 // CreateSnapshot has the volume's holder cut it.
 func (s service) CreateSnapshot(ctx context.Context, by model.Actor, id model.VolumeID, name string) (model.Snapshot, error) {
+	if err := s.roomForNew(ctx); err != nil {
+		return model.Snapshot{}, err
+	}
 	return s.n.agent.Snapshot(ctx, by, id, name)
 }
 
@@ -131,6 +122,9 @@ func (s service) CancelRevert(ctx context.Context, by model.Actor, id model.Volu
 func (s service) CloneVolume(ctx context.Context, by model.Actor, id model.VolumeID, at model.SnapshotID,
 	name string,
 ) (model.Volume, error) {
+	if err := s.roomForNew(ctx); err != nil {
+		return model.Volume{}, err
+	}
 	return s.n.agent.Clone(ctx, by, id, at, name, model.VolumeDisk)
 }
 
@@ -177,6 +171,9 @@ func (s service) Export(ctx context.Context, _ model.Actor, e api.Export, ready 
 
 // CreateVMSnapshots has the holder of a machine's volumes cut all of them.
 func (s service) CreateVMSnapshots(ctx context.Context, by model.Actor, id model.VMID, name string) ([]model.Snapshot, error) {
+	if err := s.roomForNew(ctx); err != nil {
+		return nil, err
+	}
 	return s.n.agent.SnapshotVM(ctx, by, id, name)
 }
 
@@ -198,7 +195,7 @@ func (s service) DiffSnapshots(ctx context.Context, from, to model.Snapshot, siz
 func (s service) ImportImage(ctx context.Context, by model.Actor, i api.Import, body io.Reader,
 	progress func(schema.ImportEvent),
 ) (vol model.Volume, err error) {
-	if err := model.ValidateName("image", i.Name); err != nil {
+	if err := errors.Join(model.ValidateName("image", i.Name), s.roomForNew(ctx)); err != nil {
 		return model.Volume{}, err
 	}
 	ctx, work := s.n.agent.Tasks.Begin(ctx, "image.import", i.Name)
@@ -253,6 +250,11 @@ func (s service) CreateVM(ctx context.Context, by model.Actor, spec api.VMSpec) 
 	}
 	if err := vm.Validate(); err != nil {
 		return model.VM{}, err
+	}
+	if slices.ContainsFunc(spec.Disks, func(d api.DiskFrom) bool { return d.Volume == 0 }) {
+		if err := s.roomForNew(ctx); err != nil {
+			return model.VM{}, err
+		}
 	}
 	view, err := s.n.meta.View(ctx)
 	if err != nil {

@@ -7,6 +7,8 @@ import (
 	"runtime/debug"
 	"time"
 
+	"golang.org/x/sync/semaphore"
+
 	"drystone.example/drystone/backend/iobuf"
 	"drystone.example/drystone/backend/model"
 )
@@ -148,7 +150,7 @@ func (q *request) bounds(sector, n uint64) (off int64, err error) {
 }
 
 func (q *request) readData(n uint64) error {
-	return q.pieces(n, func(b *iobuf.Buffer, off int64, done uint64) error {
+	return q.pieces(q.ring.srv.reads, n, func(b *iobuf.Buffer, off int64, done uint64) error {
 		if err := q.ring.dev.ReadAt(q.ring.srv.ctx, b.Bytes, off); err != nil {
 			return err
 		}
@@ -157,7 +159,7 @@ func (q *request) readData(n uint64) error {
 }
 
 func (q *request) writeData(n uint64) error {
-	return q.pieces(n, func(b *iobuf.Buffer, off int64, done uint64) error {
+	return q.pieces(q.ring.srv.held, n, func(b *iobuf.Buffer, off int64, done uint64) error {
 		if err := q.ring.collect(b.Bytes, q.out, blkHeader+done); err != nil {
 			return err
 		}
@@ -165,8 +167,9 @@ func (q *request) writeData(n uint64) error {
 	})
 }
 
-// pieces calls do for n bytes at q.sector in parts that fit a buffer.
-func (q *request) pieces(n uint64, do func(b *iobuf.Buffer, off int64, done uint64) error) error {
+// pieces calls do for n bytes at q.sector in parts that fit a buffer, with as much of
+// held as that takes.
+func (q *request) pieces(held *semaphore.Weighted, n uint64, do func(b *iobuf.Buffer, off int64, done uint64) error) error {
 	off, err := q.bounds(q.sector, n)
 	if err != nil {
 		return err
@@ -177,13 +180,13 @@ func (q *request) pieces(n uint64, do func(b *iobuf.Buffer, off int64, done uint
 	srv := q.ring.srv
 	for done := uint64(0); done < n; {
 		step := int64(min(n-done, pieceMax))
-		if err := srv.held.Acquire(srv.ctx, step); err != nil {
+		if err := held.Acquire(srv.ctx, step); err != nil {
 			return err
 		}
 		b := iobuf.Get(int(step))
 		err := do(b, off+int64(done), done)
 		b.Release()
-		srv.held.Release(step)
+		held.Release(step)
 		if err != nil {
 			return err
 		}

@@ -345,7 +345,7 @@ func TestDepth(t *testing.T) {
 	}
 }
 
-// The bytes of all buffers are bounded: who finds none left waits.
+// The bytes of all buffers for reads are bounded: who finds none left waits.
 func TestHeldBytes(t *testing.T) {
 	d := newDisk(4 << 20)
 	var inside, most atomic.Int64
@@ -357,7 +357,7 @@ func TestHeldBytes(t *testing.T) {
 		inside.Add(-1)
 		return nil
 	}
-	s, _ := start(t, d.config(), func(s *Server) { s.held = semaphore.NewWeighted(pieceMax) })
+	s, _ := start(t, d.config(), func(s *Server) { s.reads = semaphore.NewWeighted(pieceMax) })
 	v := newVMM(t, s.cfg.Path, 1)
 	v.dial()
 	v.handshake()

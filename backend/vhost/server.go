@@ -44,7 +44,7 @@ const (
 	queuesDefault = 64
 	queuesMax     = 256
 	depthMax      = 128              // requests in flight per queue
-	heldMax       = 128 << 20        // bytes of buffers in use
+	heldMax       = 64 << 20         // bytes of buffers in use, for reads and for writes each
 	parkAfter     = 5 * time.Second  // how long GET_VRING_BASE waits for a stalled device
 	drainMax      = 10 * time.Second // for the last requests, when closing
 	handshakeMax  = 2 * time.Second  // for QEMU to end its handshake, when closing
@@ -63,7 +63,8 @@ type Server struct {
 	grown  chan struct{} // Resize was called
 	holder *holder
 	pool   *pool
-	held   *semaphore.Weighted // of heldMax
+	held   *semaphore.Weighted // of heldMax, for writes: they may wait for room on a disk for long
+	reads  *semaphore.Weighted // of heldMax, for reads, which therefore never wait for those
 	stats  counters
 
 	ctx    context.Context // of the Device calls
@@ -99,6 +100,7 @@ func Listen(ctx context.Context, cfg Config) (*Server, error) {
 		},
 		grown: make(chan struct{}, 1),
 		held:  semaphore.NewWeighted(heldMax),
+		reads: semaphore.NewWeighted(heldMax),
 	}
 	s.size.Store(cfg.Size)
 	s.holder = newHolder(s)

@@ -35,6 +35,7 @@ type request struct {
 const (
 	nbdRead  = 0
 	nbdWrite = 1
+	nbdTrim  = 4
 )
 
 // dial connects and negotiates the default export.
@@ -127,7 +128,7 @@ func (c *client) fail(err error) {
 	}
 }
 
-func (c *client) do(kind uint16, off int64, out, into []byte) error {
+func (c *client) do(kind uint16, off int64, n int, out, into []byte) error {
 	r := &request{into: into, done: make(chan error, 1)}
 	c.mu.Lock()
 	if c.err != nil {
@@ -143,7 +144,7 @@ func (c *client) do(kind uint16, off int64, out, into []byte) error {
 	msg = binary.BigEndian.AppendUint16(msg, kind)
 	msg = binary.BigEndian.AppendUint64(msg, cookie)
 	msg = binary.BigEndian.AppendUint64(msg, uint64(off))
-	msg = binary.BigEndian.AppendUint32(msg, uint32(len(out)+len(into)))
+	msg = binary.BigEndian.AppendUint32(msg, uint32(n))
 	c.write.Lock()
 	_, err := c.conn.Write(append(msg, out...))
 	c.write.Unlock()
@@ -153,8 +154,9 @@ func (c *client) do(kind uint16, off int64, out, into []byte) error {
 	return <-r.done
 }
 
-func (c *client) readAt(p []byte, off int64) error  { return c.do(nbdRead, off, nil, p) }
-func (c *client) writeAt(p []byte, off int64) error { return c.do(nbdWrite, off, p, nil) }
+func (c *client) readAt(p []byte, off int64) error  { return c.do(nbdRead, off, len(p), nil, p) }
+func (c *client) writeAt(p []byte, off int64) error { return c.do(nbdWrite, off, len(p), p, nil) }
+func (c *client) trim(off int64, n int) error       { return c.do(nbdTrim, off, n, nil, nil) }
 func (c *client) close()                            { c.conn.Close() }
 
 // A ledger remembers, block by block, which write was acknowledged last and which

@@ -30,6 +30,7 @@ type Volume struct {
 	Generation       model.Generation `json:"generation"`
 	Epoch            model.Epoch      `json:"epoch"`
 	State            VolumeState      `json:"state" enum:"healthy,degraded,unavailable"`
+	Waits            string           `json:"waits,omitempty" doc:"why requests to it wait, or fail, such as that a disk has no room; absent: they do not"`
 	Fill             *Fill            `json:"fill,omitempty"`
 	Lost             *Lost            `json:"lost,omitempty" doc:"what has no good copy any more; absent if nothing"`
 	Scrub            *VolumeScrub     `json:"scrub,omitempty" doc:"what the last comparison of its copies found; absent: there was none"`

@@ -17,8 +17,8 @@ func (t *task) stamp() model.Stamp {
 
 // composeWrite puts as many parts of a Write into the batch as it has room for.
 func (d *Disk) composeWrite(b *batch, t *task) (outcome, error) {
-	if t.lazy && t.next == 0 {
-		if err := d.reserveExactly(b, t); err != nil {
+	if t.next == 0 && (t.lazy || d.space.tight()) {
+		if err := d.grow(b, t); err != nil {
 			return applied, err
 		}
 	}
@@ -84,28 +84,29 @@ func (d *Disk) takeReserved(t *task) place {
 	return d.space.take()
 }
 
-// reserveExactly sets aside what a Write needs that began when places were few,
-// or refuses it. What is in place already needs nothing: it goes through the
-// journal; nor does what was moved to a place of its own before.
-func (d *Disk) reserveExactly(b *batch, t *task) error {
-	need := 0
+// grow sees to it that a Write which came when places were few, or is applied while
+// they are, leaves enough of them free, or refuses it: what counts is by how much it
+// makes the disk fuller, not what it has taken for the moment. It sets aside what the
+// Write still needs. What is in place already needs nothing: it goes through the
+// journal.
+func (d *Disk) grow(b *batch, t *task) error {
+	need, has := 0, t.reserved
 	for i := range t.parts {
-		if t.parts[i].place != noPlace {
-			continue
-		}
 		vs := d.versions(b, t.key(&t.parts[i]))
 		at, mine := find(vs, t.op.Epoch)
 		if !mine || vs[at].place == noPlace || d.shared(b, vs[at].place) > 1 {
 			need++
 		}
+		if t.parts[i].place != noPlace {
+			has++
+		}
 	}
-	need -= t.reserved
-	if need > 0 && d.space.available() < need {
-		return errFull
+	if need > 0 && d.space.free-d.space.reserved+has-need < d.space.spare {
+		return errNoGrowth
 	}
-	if need > 0 {
-		t.reserved += need
-		d.space.reserved += need
+	if more := need - has; more > 0 {
+		t.reserved += more
+		d.space.reserved += more
 	}
 	return nil
 }

@@ -8,7 +8,8 @@
 // kept for ever. The messages of one volume are applied in the order of Apply,
 // each number once, and refused from any other generation than the one
 // promised; that is judged when they are applied. A full disk refuses before it
-// touches anything. The first failed write or sync is the last: the disk latches
+// touches anything, and refuses new data of guests at model.FullCritical percent, so
+// that there is room to repair, fill and empty it. The first failed write or sync is the last: the disk latches
 // and refuses everything after it.
 //
 // The package knows nothing of other disks, of copies, or of who holds a volume.

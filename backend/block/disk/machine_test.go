@@ -175,9 +175,9 @@ func (m *machine) send(t *rapid.T, ops []*disk.Op) {
 	}
 }
 
-// room is how many places an op may have that makes the disk fuller.
+// room is how many places a Write may have that makes the disk fuller.
 func (m *machine) room() int {
-	kept := min(m.free/16, 64) // for removal and repair
+	kept := max(min(m.free/16, 64), m.free-m.free*model.FullCritical/100) // for the others
 	return m.free - kept - int(m.d.Usage().Used/model.PageSize)
 }
 

@@ -144,7 +144,10 @@ func (d *Disk) reserveEdges(t *task) error {
 	return nil
 }
 
-var errFull = model.Errorf(model.NoSpace, "the disk is full")
+var (
+	errFull     = model.Errorf(model.NoSpace, "the disk is full")
+	errNoGrowth = model.Errorf(model.NoSpace, "the disk is %d %% full and takes no new data of guests", model.FullCritical)
+)
 
 // placeCopy finds a place for a Copy that came when places were few, and needs one.
 // Where it replaces a version it makes the disk no fuller, and may have one that is

@@ -3,6 +3,7 @@ package disk
 import (
 	"math/bits"
 
+	"drystone.example/drystone/backend/model"
 	"drystone.example/drystone/backend/must"
 )
 
@@ -16,6 +17,14 @@ import (
 // Used are those that a version names, those that are fresh, and those that are
 // leaving. What a checkpoint keeps is which ones are named: nothing else outlives the
 // process. A place that a version names is never free.
+//
+// Invariant: a Write that makes the disk fuller leaves spare places free, the part of a
+// disk above model.FullCritical percent. That room is for what brings a volume back to
+// its copies (Copy), for taking away (Discard, Remove), and for the second place that
+// an overwrite of a whole page has until it is durable; a Write that changes only what
+// has a place of its own needs none. So a disk that takes no more data from guests can
+// still be read, overwritten, repaired, filled and emptied. It is judged exactly, page
+// by page, when the Write is applied (grow), and refused before anything is touched.
 type space struct {
 	used  []uint64 // one bit a place
 	room  []uint16 // free places of each chunk
@@ -25,6 +34,7 @@ type space struct {
 
 	reserved int // free places that are promised to ops not yet applied
 	keep     int // free places kept for removal and repair
+	spare    int // free places that no Write makes fewer; at least keep
 
 	pins    map[place]int      // how many read it now
 	leaving map[place]struct{} // given back while somebody used it
@@ -54,19 +64,23 @@ func newSpace(pages uint32) *space {
 	for c := range s.room {
 		s.room[c] = uint16(min(chunkPlaces, pages-uint32(c)*chunkPlaces))
 	}
+	s.spare = max(s.keep, int(pages)-int(uint64(pages)*model.FullCritical/100))
 	for p := pages; p%64 != 0; p++ { // the last word's bits beyond the end
 		s.used[p/64] |= 1 << (p % 64)
 	}
 	return s
 }
 
-// available is how many places an op may still have that makes the disk fuller.
+// available is how many places an op may still have, but for those kept.
 func (s *space) available() int { return s.free - s.reserved - s.keep }
 
 // has reports whether a place is in use.
 func (s *space) has(p place) bool {
 	return uint32(p) < s.pages && s.used[p/64]&(1<<(p%64)) != 0
 }
+
+// tight reports whether no more than what Writes leave free is left.
+func (s *space) tight() bool { return s.free-s.reserved < s.spare }
 
 // set marks a place as used, while the disk is opened. False means that it is
 // used already or is not on this disk.

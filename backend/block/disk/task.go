@@ -224,8 +224,8 @@ func (d *Disk) makeReady(r *row) {
 }
 
 // placeData takes places for a task and returns the writes that fill them: pages
-// written whole go straight to fresh places. Where places are few nothing is
-// taken: what the task needs is then judged when it is applied.
+// written whole go straight to fresh places. Where none but those kept are left nothing
+// is taken: what the task needs is then judged when it is applied.
 func (d *Disk) placeData(t *task) []*uring.Request {
 	whole, partial := 0, 0
 	switch t.op.Kind {

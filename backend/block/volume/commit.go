@@ -283,6 +283,11 @@ func (c *column) well() (set []*member) {
 	return set
 }
 
+// sound returns those of well that need not be dropped for want of room.
+func (c *column) sound() []*member {
+	return slices.DeleteFunc(c.well(), func(m *member) bool { return m.refused != nil })
+}
+
 // failing reports whether a member shall be dropped; v.mu is held.
 func (v *Volume) failing(m *member) bool {
 	switch {
@@ -334,7 +339,8 @@ func (v *Volume) planColumn(c int, p *proposal, spared map[model.DiskID]bool) {
 	}
 	var rest []*member
 	for _, m := range col.members {
-		if !v.failing(m) || len(well) == 0 || spared[m.disk] {
+		last := len(well) == 0 || slices.Contains(well, m) && len(col.sound()) == 0
+		if !v.failing(m) || last || spared[m.disk] {
 			rest = append(rest, m)
 			continue
 		}

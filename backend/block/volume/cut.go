@@ -50,6 +50,10 @@ func Cut(ctx context.Context, volumes []*Volume,
 		spans[i] = span{hi: math.MaxInt64}
 		if err := v.spans.acquire(hold, &spans[i]); err != nil {
 			if ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) {
+				if id := v.fullDisk(); id != 0 {
+					return model.Errorf(model.NoSpace,
+						"writes to volume %s wait for room on disk %s; nothing was cut", v.id, id)
+				}
 				return model.Errorf(model.Unavailable,
 					"writes to volume %s under way did not end within %s; nothing was cut", v.id, cutHold)
 			}

@@ -30,12 +30,14 @@ var errDown = model.Errorf(model.Unavailable, "the disk is down")
 // all of the volume. On a full one writes wait, and so does closing, without an error.
 const driveSize = 256 << 20
 
-func newDiskStore(w *simWorld, id model.DiskID) simStore { return newDiskStoreWith(w, id, 0) }
+func newDiskStore(w *simWorld, id model.DiskID) simStore {
+	return newDiskStoreWith(w, id, driveSize, 0)
+}
 
-func newDiskStoreWith(w *simWorld, id model.DiskID, memory model.Bytes) simStore {
+func newDiskStoreWith(w *simWorld, id model.DiskID, size, memory model.Bytes) simStore {
 	s := &diskStore{
 		memory: memory,
-		drive:  disktest.New(w.seed<<8|uint64(id), driveSize),
+		drive:  disktest.New(w.seed<<8|uint64(id), size),
 		tear:   func() int { return w.intn(101) },
 	}
 	s.drive.SetDelay(w.between(20*time.Microsecond, 200*time.Microsecond))

@@ -77,13 +77,19 @@ func (f *fill) moveTo(to uint32) {
 }
 
 // takes reports whether the member is sent a part: if its pages were reached, which all
-// of them were, or none (split). If not, the walk has to know.
+// of them were, or none (split). If not, the walk has to know. Of what is sent again
+// some may have been reached since; the others are filled beside it, as ever.
 func (f *fill) takes(p *part) bool {
-	page, end := p.pages()
-	if page == end || f.has(page) {
+	from, end := p.pages()
+	for page := from; page < end; page++ {
+		if f.has(page) {
+			return true
+		}
+	}
+	if from == end {
 		return true
 	}
-	f.missed = min(f.missed, page)
+	f.missed = min(f.missed, from)
 	return false
 }
 
@@ -247,11 +253,12 @@ func (v *Volume) passed(f *fill, to uint32, done bool) bool {
 }
 
 // passBarrier waits until everything that was perhaps not sent to the member has
-// reached the active ones, so that a listing of them misses nothing of it.
+// reached the active ones, so that a listing of them misses nothing of it. What waits
+// for room has, as far as it ever will before it is sent again.
 func (v *Volume) passBarrier(ctx context.Context, f *fill) error {
 	for {
 		v.mu.Lock()
-		passed := v.firstOpen == nil || v.firstOpen.number > f.barrier || !v.alive(f)
+		passed := !v.inFlight(f.barrier) || !v.alive(f)
 		v.mu.Unlock()
 		if passed {
 			return nil
@@ -262,6 +269,17 @@ func (v *Volume) passBarrier(ctx context.Context, f *fill) error {
 			return ctx.Err()
 		}
 	}
+}
+
+// inFlight reports whether something sent with a number up to last is under way to a
+// member; v.mu is held.
+func (v *Volume) inFlight(last uint64) bool {
+	for g := v.firstOpen; g != nil && g.number <= last; g = g.next {
+		if !g.held && g.sent <= last {
+			return true
+		}
+	}
+	return false
 }
 
 // compare lists a stretch of pages on an active member and on the joining one,
@@ -348,9 +366,11 @@ func (v *Volume) fillPage(ctx context.Context, f *fill, page uint32) error {
 	return v.throttle(ctx, copied, time.Since(began))
 }
 
-// fillLocked makes one page equal, under its lock.
+// fillLocked makes one page equal, under its lock. A write that waits for room lends it
+// its own (full.go).
 func (v *Volume) fillLocked(ctx context.Context, f *fill, page uint32) (model.Bytes, error) {
 	s := v.pageSpan(f.column, page)
+	s.use = filling
 	if !v.plant.fillOverwrites {
 		if err := v.spans.acquire(ctx, &s); err != nil {
 			return 0, err

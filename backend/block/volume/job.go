@@ -40,6 +40,7 @@ type job struct {
 	span   span
 
 	left  int   // groups that are not complete; guarded by Volume.mu
+	held  int   // of those, how many wait for room
 	err   error // guarded by Volume.mu until ready
 	next  *job  // in Volume.ended
 	ready chan struct{}
@@ -72,7 +73,7 @@ func (j *job) drop() {
 	clear(j.groups)
 	clear(j.rows)
 	j.parts, j.groups, j.rows, j.sums = j.parts[:0], j.groups[:0], j.rows[:0], j.sums[:0]
-	j.data, j.err, j.left = nil, nil, 0
+	j.data, j.err, j.left, j.held = nil, nil, 0, 0
 	j.v.jobs.Put(j)
 }
 
@@ -124,7 +125,7 @@ func (v *Volume) recycle(m *message) {
 		m.op.Data.Release()
 	}
 	j := m.job
-	m.op, m.row, m.group, m.job, m.full = disk.Op{}, nil, nil, nil, nil
+	m.op, m.row, m.group, m.job, m.full, m.torn = disk.Op{}, nil, nil, nil, nil, false
 	messages.Put(m)
 	j.drop()
 }
@@ -200,8 +201,8 @@ func (v *Volume) begin(j *job, now time.Time) {
 	for i := range j.parts {
 		p, g := &j.parts[i], &j.groups[i]
 		v.number++
-		*g = group{number: v.number, column: p.column, job: j, part: i}
-		v.openGroup(g)
+		*g = group{number: v.number, sent: v.number, column: p.column, job: j, part: i}
+		v.openGroup(g, v.lastOpen)
 		v.fanOut(g, p, v.number, now)
 	}
 	v.lastSent = now
@@ -216,7 +217,7 @@ func (v *Volume) fanOut(g *group, p *part, number uint64, now time.Time) {
 	if p.kind != disk.Mark {
 		v.unmarked = true
 	}
-	g.left, g.refused = 0, 0
+	g.left, g.refusing = 0, g.refusing[:0]
 	if p.only != nil {
 		v.put(g, p, p.only, number, now)
 	} else {
@@ -253,33 +254,24 @@ func (v *Volume) put(g *group, p *part, r *row, number uint64, now time.Time) {
 	g.job.rows[0] = r
 }
 
-func (v *Volume) openGroup(g *group) {
-	g.prev, g.next = v.lastOpen, nil
-	if v.lastOpen != nil {
-		v.lastOpen.next = g
+// openGroup puts a group behind another one of the open ones, or first; v.mu is held.
+func (v *Volume) openGroup(g, behind *group) {
+	g.prev, g.next = behind, v.firstOpen
+	if behind != nil {
+		g.next = behind.next
+		behind.next = g
 	} else {
 		v.firstOpen = g
 	}
-	v.lastOpen = g
-}
-
-// arrived counts a member that has it, or need not have it any more; v.mu is held.
-func (v *Volume) arrived(g *group) {
-	g.left--
-	if g.left < g.refused {
-		must.That(false, "group %d waits for %d, of which %d refused", g.number, g.left, g.refused)
-	}
-	switch g.left {
-	case 0:
-		v.complete(g)
-	case g.refused:
-		v.hold(g)
+	if g.next != nil {
+		g.next.prev = g
+	} else {
+		v.lastOpen = g
 	}
 }
 
-// complete takes a group out of the open ones, which moves the watermark, and
-// ends its job with the last one; v.mu is held.
-func (v *Volume) complete(g *group) {
+// shutGroup takes a group out of the open ones; v.mu is held.
+func (v *Volume) shutGroup(g *group) {
 	if g.prev != nil {
 		g.prev.next = g.next
 	} else {
@@ -291,9 +283,31 @@ func (v *Volume) complete(g *group) {
 		v.lastOpen = g.prev
 	}
 	g.prev, g.next = nil, nil
+}
+
+// arrived counts a member that has it, or need not have it any more; v.mu is held.
+func (v *Volume) arrived(g *group) {
+	g.left--
+	if g.left < len(g.refusing) {
+		must.That(false, "group %d waits for %d, of which %d refused", g.number, g.left, len(g.refusing))
+	}
+	switch g.left {
+	case 0:
+		v.complete(g)
+	case len(g.refusing):
+		v.hold(g)
+	}
+}
+
+// complete takes a group out of the open ones, which moves the watermark, and
+// ends its job with the last one; v.mu is held.
+func (v *Volume) complete(g *group) {
+	v.shutGroup(g)
 	j := g.job
 	if j.left--; j.left == 0 {
 		j.next, v.ended = v.ended, j
+	} else {
+		v.lend(j)
 	}
 }
 

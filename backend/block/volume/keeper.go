@@ -14,7 +14,6 @@ const (
 	watchEvery = 250 * time.Millisecond // deadlines, while something is under way
 	careEvery  = time.Second            // members that are not active
 	idleAfter  = time.Second            // until the watermark is told
-	roomEvery  = time.Second            // writes that a full disk refused
 	rejoinMin  = time.Second
 	rejoinMax  = time.Minute
 	flapWindow = 10 * time.Minute // a disk that lasted that long starts from rejoinMin again
@@ -126,32 +125,6 @@ func (v *Volume) watchRow(r *row, now time.Time, soon func(time.Duration)) {
 	case r.failure != nil:
 		v.change = true
 	}
-}
-
-// hold keeps a group whose remaining members have no room for it; v.mu is held.
-func (v *Volume) hold(g *group) {
-	v.held = append(v.held, heldGroup{g, time.Now().Add(roomEvery)})
-	v.wake = true
-}
-
-// reissue sends held groups again, to all present members and with a new number:
-// those that have it overwrite it with itself. The group stays open under its
-// first number, so that the watermark stays below both. v.mu is held.
-func (v *Volume) reissue(now time.Time) (rows []*row) {
-	kept := v.held[:0]
-	for _, h := range v.held {
-		if now.Before(h.at) {
-			kept = append(kept, h)
-			continue
-		}
-		j := h.group.job
-		v.number++
-		v.fanOut(h.group, &j.parts[h.group.part], v.number, now)
-		rows = append(rows, j.rows...)
-	}
-	clear(v.held[len(kept):])
-	v.held = kept
-	return rows
 }
 
 // mark tells all members the watermark; v.mu is held.

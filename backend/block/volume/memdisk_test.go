@@ -22,10 +22,12 @@ import (
 type memDisk struct {
 	id    model.DiskID
 	delay time.Duration
-	room  int // versions; zero: no bound
 
 	mu      sync.Mutex
+	room    int   // versions; zero: no bound
+	growth  int   // versions, up to which it takes more by writes; zero: as room
 	down    error // refuses everything
+	uncopy  bool  // refuses copies, for a while
 	fenced  int   // how many messages were refused for their generation
 	volumes map[model.VolumeID]*memVolume
 	queue   []memTask
@@ -83,6 +85,27 @@ func (d *memDisk) setDown(err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.down = err
+}
+
+// bound sets how many versions it takes by writes and in all; zero is no bound.
+func (d *memDisk) bound(growth, room int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.growth, d.room = growth, room
+}
+
+// refuseCopies has it not take copies, as if they got lost.
+func (d *memDisk) refuseCopies(on bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.uncopy = on
+}
+
+// uncertain is how much it would tell the next holder.
+func (d *memDisk) uncertain() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return len(d.volume(rigVolume).made)
 }
 
 func (d *memDisk) Prepare(_ context.Context, p disk.Prepare) (disk.Promise, error) {
@@ -170,7 +193,14 @@ func (d *memDisk) apply(op *disk.Op) error {
 			return model.Errorf(model.Corrupt, "what was sent does not match its sum")
 		}
 	}
-	if d.room > 0 && len(v.versions) >= d.room && !v.fits(op) {
+	if d.uncopy && op.Kind == disk.Copy {
+		return errDown
+	}
+	room := d.room
+	if op.Kind == disk.Write && d.growth > 0 {
+		room = d.growth
+	}
+	if room > 0 && len(v.versions) >= room && !v.fits(op) {
 		return model.Errorf(model.NoSpace, "disk %s is full", d.id)
 	}
 	v.last = op.Number

@@ -54,8 +54,9 @@ type row struct {
 	heard    time.Time // when the newest message was queued that has been answered
 	failure  error     // why its members shall be dropped; nil: they shall not
 
-	gauges [gaugeKinds]gauge
-	slow   *gauge // why the proposal being made drops it, beside failure; nil: it does not
+	gauges    [gaugeKinds]gauge
+	slow      *gauge    // why the proposal being made drops it, beside failure; nil: it does not
+	fullUntil time.Time // it refused a write, and is asked again then; zero: it has room
 
 	reading int       // reads under way
 	shunned time.Time // reads prefer another member until then
@@ -71,17 +72,24 @@ type message struct {
 	queued     time.Time
 	flying     bool
 	full       error       // the disk has no room for it and did not apply it
+	torn       bool        // it broke off before: the disk may have some of it
 	done       func(error) // m.answered, bound once
 }
 
 // A group is one number and the messages that carry it, one for each member.
 type group struct {
-	number     uint64
+	number     uint64 // it is open under
+	sent       uint64 // the number it was sent with last
 	column     int
 	job        *job
 	part       int
-	left       int // members that have not got it
-	refused    int // of those, how many have no room for it
+	left       int       // members that have not got it
+	refusing   []*row    // of those, who has no room for it
+	without    []*member // active ones that have nothing of it, once it was held
+	asks       *row      // whom it was sent to again to see whether there is room
+	held       bool      // it waits for room
+	asked      bool      // it was held before
+	torn       bool      // who refused it may have some of it
 	prev, next *group
 }
 
@@ -216,6 +224,7 @@ func (m *message) answered(err error) {
 			r.failure = nil // it answered after all, before anything was decided
 		}
 		if m.group != nil {
+			v.hasRoom(r, m.group)
 			v.arrived(m.group)
 		}
 		v.recycle(m)
@@ -242,10 +251,12 @@ func (v *Volume) rowError(r *row, m *message, err error) {
 		r.retryAt = now.Add(r.backoff)
 	}
 	v.wake = true
+	m.torn = m.torn || code != model.NoSpace && !errors.Is(err, disk.ErrGap)
 	switch {
 	case errors.Is(err, disk.ErrGap) || code == model.Conflict:
-	case code == model.NoSpace:
+	case code == model.NoSpace: // an answer: what is behind it goes on at once
 		m.full = err
+		r.backoff, r.retryAt = 0, now
 	case errors.Is(err, syscall.ECONNREFUSED):
 		if r.refused.IsZero() {
 			r.refused = now
@@ -293,28 +304,4 @@ func (v *Volume) resume(r *row) {
 	v.refusals(r)
 	r.disk, r.local, r.state, r.unsent = d, local, live, r.first
 	v.pump([]*row{r})
-}
-
-// refusals withdraws the messages a full disk did not apply, so that those
-// behind them go on; v.mu is held. What they carried is sent again to all
-// members, with a new number, when there may be room (hold).
-func (v *Volume) refusals(r *row) {
-	for m := r.first; m != nil; {
-		next := m.next
-		if err := m.full; err != nil {
-			r.withdraw(m)
-			if g := m.group; g != nil && g.job.parts[g.part].only != nil {
-				g.job.err = err
-				v.arrived(g)
-			} else if g != nil {
-				v.stats.full.Add(1)
-				v.refuse(g.column, r.id, err)
-				if g.refused++; g.left == g.refused {
-					v.hold(g)
-				}
-			}
-			v.recycle(m)
-		}
-		m = next
-	}
 }

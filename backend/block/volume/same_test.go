@@ -67,7 +67,7 @@ func playHistory(t *testing.T, seed uint64, s shape) []string {
 	t.Helper()
 	p := &player{simWorld: newWorld(t, seed, simProfile{
 		nodes: s.nodes, disks: 1, copies: s.copies, columns: s.columns,
-		store: func(w *simWorld, id model.DiskID) simStore { return newDiskStoreWith(w, id, s.memory) },
+		store: func(w *simWorld, id model.DiskID) simStore { return newDiskStoreWith(w, id, driveSize, s.memory) },
 	}, mistakes{})}
 	p.raft.rec.Size = sameSize
 	p.reopen()

@@ -84,6 +84,7 @@ type simProfile struct {
 	clients                       int
 	faults                        []simFault
 	reverts                       bool // the volume is reverted in the end
+	tight                         bool // the disks are nearly full
 	store                         func(w *simWorld, id model.DiskID) simStore
 }
 
@@ -449,6 +450,9 @@ func (w *simWorld) run() string {
 	for id := range w.profile.clients {
 		w.clients.Go(func() { w.client(id) })
 	}
+	if w.profile.tight {
+		w.clients.Go(w.collectGarbage)
+	}
 	total := 0
 	for _, f := range w.profile.faults {
 		total += f.weight
@@ -466,6 +470,9 @@ func (w *simWorld) run() string {
 	}
 	w.heal()
 	w.logf("healed")
+	if w.profile.tight {
+		w.makeRoom()
+	}
 	healed := w.converge()
 	if w.profile.reverts {
 		if what := w.revertAmidFaults(); what != "" {
@@ -473,6 +480,11 @@ func (w *simWorld) run() string {
 		}
 	}
 	w.readSnapshots()
+	if w.profile.tight { // a volume that closes frees nothing any more
+		w.quiet.Store(true)
+		time.Sleep(20 * time.Second)
+		healed = w.converge() && healed
+	}
 	time.Sleep(time.Second)
 	close(w.stop)
 	w.clients.Wait()
@@ -485,7 +497,8 @@ func (w *simWorld) run() string {
 // converge waits until the volume serves with all members active.
 func (w *simWorld) converge() bool {
 	for began := time.Now(); time.Since(began) < 3*time.Minute; time.Sleep(100 * time.Millisecond) {
-		if _, v := w.present(); v != nil && v.Err() == nil && w.allActive() && w.raft.tended() {
+		if _, v := w.present(); v != nil && v.Err() == nil && w.allActive() && w.raft.tended() &&
+			v.fullDisk() == 0 {
 			return true
 		}
 	}

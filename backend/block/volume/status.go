@@ -156,8 +156,8 @@ func (v *Volume) reason(leased bool) string {
 			}
 		}
 	}
-	if len(v.held) > 0 {
-		return "writes wait for room on a disk"
+	if id := v.waitsForRoom(); id != 0 {
+		return fmt.Sprintf("writes wait for room on disk %s", id)
 	}
 	return ""
 }

@@ -247,6 +247,9 @@ func (t *takeover) rollForward(ctx context.Context) error {
 type rolledPage struct {
 	pageKey
 	epochs []model.Epoch
+	// open are the epochs of which every active member lists its version, so that nobody
+	// knows of the last change to any of them that it was acknowledged.
+	open map[model.Epoch]bool
 }
 
 // pages collects the union of what active members list, less what all of them
@@ -285,16 +288,23 @@ func (t *takeover) pages() []rolledPage {
 			s.differ = s.differ || !s.version.Equal(u.Version)
 		}
 	}
-	byPage := map[pageKey][]model.Epoch{}
+	byPage := map[pageKey]*rolledPage{}
 	for k, s := range union {
-		if s.differ || s.members < v.columns[k.column].count(model.Active) {
-			byPage[k.pageKey] = append(byPage[k.pageKey], k.epoch)
+		all := s.members == v.columns[k.column].count(model.Active)
+		if all && !s.differ {
+			continue
 		}
+		p := byPage[k.pageKey]
+		if p == nil {
+			p = &rolledPage{pageKey: k.pageKey, open: map[model.Epoch]bool{}}
+			byPage[k.pageKey] = p
+		}
+		p.epochs, p.open[k.epoch] = append(p.epochs, k.epoch), all
 	}
-	var out []rolledPage
-	for k, epochs := range byPage {
-		slices.Sort(epochs)
-		out = append(out, rolledPage{k, epochs})
+	out := make([]rolledPage, 0, len(byPage))
+	for _, p := range byPage {
+		slices.Sort(p.epochs)
+		out = append(out, *p)
 	}
 	slices.SortFunc(out, func(a, b rolledPage) int {
 		return cmp.Or(cmp.Compare(a.column, b.column), cmp.Compare(a.page, b.page))
@@ -325,6 +335,7 @@ func (t *takeover) rollPage(ctx context.Context, p rolledPage) error {
 	}
 }
 
+// rollOnce makes the newest version of each epoch of a page the one of all members.
 func (t *takeover) rollOnce(ctx context.Context, p rolledPage) error {
 	v := t.v
 	rows := v.activeRows(p.column)
@@ -337,32 +348,67 @@ func (t *takeover) rollOnce(ctx context.Context, p rolledPage) error {
 		}
 	}
 	for _, e := range p.epochs {
-		var newest disk.Version
+		have := make([]disk.Version, len(rows))
 		for i := range rows {
-			if have := held[i][e]; have.Stamp.After(newest.Stamp) {
-				newest = have
-			}
+			have[i] = held[i][e]
 		}
-		var behind []*row
-		var sources []*row
-		for i, r := range rows {
-			switch have := held[i][e]; {
-			case have == newest:
-				sources = append(sources, r)
-			case have.Stamp == newest.Stamp:
-				return v.diverged(p.pageKey, e, rows)
-			default:
-				behind = append(behind, r)
-			}
-		}
-		if len(behind) == 0 {
-			continue
-		}
-		if err := v.copyVersion(ctx, p.column, newest, sources, behind); err != nil {
+		if err := t.rollEpoch(ctx, p, e, rows, have); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// rollEpoch makes the newest of the versions that the rows have of one epoch the one of
+// all.
+//
+// Invariant: two members have one stamp and not the same only where a write to some
+// blocks of the page waited for room on one of them when a later write to others was on
+// both (full.go). Both have all that was acknowledged, then, and the difference was not,
+// nor read; so either may be the one, and it is the one with more, if that can be read.
+// Who holds a write back keeps the watermark below that stamp, so every active member
+// lists the version as uncertain; where one does not, it cannot be, and nothing is done.
+func (t *takeover) rollEpoch(ctx context.Context, p rolledPage, e model.Epoch, rows []*row, have []disk.Version) (err error) {
+	choices := newest(have)
+	if len(choices) > 1 && !p.open[e] {
+		return t.v.diverged(p.pageKey, e, rows)
+	}
+	for _, want := range choices {
+		var sources, behind []*row
+		for i, r := range rows {
+			if have[i] == want {
+				sources = append(sources, r)
+			} else {
+				behind = append(behind, r)
+			}
+		}
+		if len(behind) == 0 {
+			return nil
+		}
+		err = t.v.copyVersion(ctx, p.column, want, sources, behind)
+		if model.CodeOf(err) != model.Corrupt {
+			return err
+		}
+	}
+	return err
+}
+
+// newest returns the different versions that have the newest stamp, the one with most
+// blocks first. The order does not depend on that of all.
+func newest(all []disk.Version) (out []disk.Version) {
+	for _, have := range all {
+		switch {
+		case len(out) == 0 || have.Stamp.After(out[0].Stamp):
+			out = append(out[:0], have)
+		case have.Stamp == out[0].Stamp && !slices.Contains(out, have):
+			out = append(out, have)
+		}
+	}
+	slices.SortFunc(out, func(a, b disk.Version) int {
+		return cmp.Or(cmp.Compare(popcount(b.Mask), popcount(a.Mask)), cmp.Compare(b.Mask, a.Mask),
+			slices.Compare(b.Sums[:], a.Sums[:]))
+	})
+	return out
 }
 
 // diverged is what cannot be: two members with one stamp and different sums.

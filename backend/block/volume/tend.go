@@ -20,8 +20,10 @@ const (
 	tendWorkers = 4
 	tendRetry   = 5 * time.Second
 	// trimRest is how long a trim rests until it looks whether writes have left
-	// something to free.
-	trimRest = 30 * time.Minute
+	// something to free, and trimHurry how long where a disk has refused something
+	// for want of room since it last did.
+	trimRest  = 30 * time.Minute
+	trimHurry = 30 * time.Second
 )
 
 // tend does what the record says until the volume ends.
@@ -57,10 +59,13 @@ func (v *Volume) tendOnce(ctx context.Context) (wait time.Duration) {
 			err = v.trim(ctx)
 		default:
 			v.tendingIs(func(t *Tending) { *t = Tending{} })
-			if rec.Trim.Rests {
-				return trimRest
+			switch {
+			case !rec.Trim.Rests:
+				return 0
+			case v.cramped(time.Now()):
+				return trimHurry
 			}
-			return 0
+			return trimRest
 		}
 		if err != nil {
 			if ctx.Err() == nil {
@@ -180,8 +185,8 @@ func (v *Volume) pageAt(c int, page uint32) int64 {
 	return int64(layout.Offset(len(v.columns), c, layout.FirstBlock(page)))
 }
 
-// pageSpan is the lock of one page of a column.
+// pageSpan is the lock of one page of a column, for the holder's own work.
 func (v *Volume) pageSpan(c int, page uint32) span {
 	lo := v.pageAt(c, page)
-	return span{lo: lo, hi: lo + int64(model.PageSize), exclusive: true}
+	return span{lo: lo, hi: lo + int64(model.PageSize), exclusive: true, use: inner}
 }

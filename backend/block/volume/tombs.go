@@ -2,6 +2,7 @@ package volume
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"drystone.example/drystone/backend/block/disk"
@@ -86,7 +87,9 @@ func (v *Volume) forget(ctx context.Context, t tomb) error {
 // forgetPage removes one tombstone from all members, under the page's lock.
 func (v *Volume) forgetPage(ctx context.Context, c int, stone disk.Version) error {
 	s := v.pageSpan(c, stone.Page)
-	if err := v.spans.acquire(ctx, &s); err != nil {
+	if err := v.spans.acquire(ctx, &s); errors.Is(err, errLent) {
+		return nil // it is being written again
+	} else if err != nil {
 		return err
 	}
 	defer v.spans.release(&s)

@@ -2,6 +2,7 @@ package volume
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -26,6 +27,7 @@ import (
 // A trimView is what is kept, and what a pass over the volume has found.
 type trimView struct {
 	kept    []model.Epoch // the present one is the last
+	held    atomic.Bool   // a page was passed by: a write to it waits for room
 	lingers atomic.Int64  // pages with a version only the present epoch sees
 }
 
@@ -88,6 +90,9 @@ func (v *Volume) trim(ctx context.Context) error {
 	switch {
 	case err != nil || !whole:
 		return err
+	case t.held.Load():
+		return model.Errorf(model.Unavailable,
+			"the rest of what deleted snapshots of volume %s have left is freed when no write to it waits for room", v.id)
 	case t.lingers.Load() == 0:
 		return v.tended(ctx, model.Tended{Trimmed: rec.Trim.Since})
 	case rec.Trim.Rests:
@@ -100,11 +105,16 @@ func (v *Volume) trim(ctx context.Context) error {
 func (v *Volume) overwrites() uint64 { return v.stats.writes.ops.Load() + v.stats.discards.ops.Load() }
 
 // trimAgain reports whether a trim that rests shall look again: what a holder
-// before this one has written since is not known.
+// before this one has written since is not known. Where a disk is
+// full it looks sooner: what was overwritten may be what takes the room.
 func (v *Volume) trimAgain(now time.Time) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return v.trimNext.IsZero() || !now.Before(v.trimNext) && v.overwrites() != v.trimmedAt
+	next := v.trimNext
+	if now.Sub(v.refusedAt) < trimRest {
+		next = next.Add(trimHurry - trimRest)
+	}
+	return v.trimNext.IsZero() || !now.Before(next) && v.overwrites() != v.trimmedAt
 }
 
 // count notes what of a page is left, oldest first.
@@ -121,6 +131,10 @@ func (v *Volume) trimPage(ctx context.Context, t *trimView, c int, page uint32) 
 	j.span = v.pageSpan(c, page)
 	if err := v.spans.acquire(ctx, &j.span); err != nil {
 		j.drop()
+		if errors.Is(err, errLent) {
+			t.held.Store(true)
+			return nil
+		}
 		return err
 	}
 	freed, err := v.removals(ctx, t, j, c, page)

@@ -55,8 +55,9 @@ type Volume struct {
 	closing bool
 	err     error // why it ended
 
-	firstOpen, lastOpen *group // numbers drawn and not acknowledged, in order
-	held                []heldGroup
+	firstOpen, lastOpen *group                  // numbers drawn and not acknowledged, in order
+	held                []*group                // those that wait for room
+	refusedAt           time.Time               // when a disk had no room for something last
 	lastSentTo          map[model.DiskID]uint64 // only for mistakes.skipPromise
 	lastSent            time.Time
 	unmarked            bool // something was sent since the last Mark
@@ -90,12 +91,6 @@ type Volume struct {
 	tendNext  time.Time // clock of its pace
 	trimNext  time.Time // when a trim that rests looks again
 	trimmedAt uint64    // overwrites when the last one began
-}
-
-// A heldGroup waits for room on a disk.
-type heldGroup struct {
-	group *group
-	at    time.Time
 }
 
 // A pageKey names a page of a volume.

@@ -84,7 +84,7 @@ func (v *Volume) cut(j *job, kind disk.Kind, off, n int64) {
 // it. It uses the job up.
 func (v *Volume) issue(ctx context.Context, j *job, lo, hi int64, prepare func(context.Context) error) error {
 	s := &j.span
-	s.lo, s.hi, s.exclusive = lo, hi, true
+	s.lo, s.hi, s.exclusive, s.use = lo, hi, true, ofGuest
 	if err := v.spans.acquire(ctx, s); err != nil {
 		j.drop()
 		return err

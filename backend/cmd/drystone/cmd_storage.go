@@ -326,7 +326,7 @@ func printVolume(w io.Writer, v schema.Volume, names map[model.NodeID]string) {
 	}
 	fields(w,
 		"Name", v.Name, "ID", v.ID.String(), "Kind", string(v.Kind), "Size", size(v.Size), "Used", size(v.Used),
-		"State", string(v.State), "Lost data", lostRanges(v.Lost), "Held by", held, "Filled", fill, "Needs", of,
+		"State", string(v.State), "Waits because", v.Waits, "Lost data", lostRanges(v.Lost), "Held by", held, "Filled", fill, "Needs", of,
 		"Copies compared", comparedAt(v.Scrub), tendingLabel(v.Tending), tendingText(v.Tending),
 		"Generation", strconv.FormatUint(uint64(v.Generation), 10),
 		"Columns", fmt.Sprintf("%d with %d copies each, %d out of sync", v.ColumnsTotal, v.Copies, v.ColumnsOutOfSync),

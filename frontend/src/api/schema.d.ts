@@ -1845,6 +1845,8 @@ export interface components {
              * @description what its data takes on the disks, in pages of 64 KiB, one copy counted; those it shares with clones count in full for each
              */
             used_bytes: number;
+            /** @description why requests to it wait, or fail, such as that a disk has no room; absent: they do not */
+            waits?: string;
         };
         VolumeChange: {
             /** Format: int64 */
