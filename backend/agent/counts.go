@@ -2,6 +2,7 @@ package agent
 
 import (
 	"slices"
+	"time"
 
 	"drystone.example/drystone/backend/metrics"
 	"drystone.example/drystone/backend/model"
@@ -47,6 +48,17 @@ func (g *guests) counts() []metrics.GuestCount {
 			c.IO = m.io()
 		}
 		out = append(out, c)
+	}
+	return out
+}
+
+// processors is how much processor time the running guests have taken.
+func (g *guests) processors() map[model.VMID]time.Duration {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	out := make(map[model.VMID]time.Duration, len(g.stats))
+	for _, s := range g.stats {
+		out[s.VM] = s.CPU
 	}
 	return out
 }

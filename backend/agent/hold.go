@@ -173,7 +173,7 @@ func (a *Agent) open(ctx context.Context, id model.VolumeID, purpose model.Purpo
 	}
 	cfg := volume.Default()
 	cfg.Disks, cfg.Record, cfg.Lease, cfg.Log = pool{a}, record{a}, a.lease(rec), a.log
-	cfg.Grace = a.patience()
+	cfg.Grace = a.patience(a.cfg.Meta.Local(), 0)
 	v, err := volume.Open(ctx, rec, cfg)
 	if err != nil {
 		a.letGo(id, rec.Generation)

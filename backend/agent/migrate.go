@@ -35,6 +35,9 @@ const (
 	migrateProto = "migrate"
 )
 
+// MigrateLimit is how long copying a machine's memory may take unless it is said.
+const MigrateLimit = 10 * time.Minute
+
 // The times of a migration, beside that of copying the memory.
 const (
 	arriveTime     = 2 * time.Minute
@@ -49,18 +52,21 @@ type migrateCall struct {
 	VM    model.VMID    `json:"vm"`
 	To    model.NodeID  `json:"to"`
 	Limit time.Duration `json:"limit"`
+
+	For model.MoveReason `json:"for,omitempty"`
 }
 
 // Migrate asks a machine's node to move it to another while it runs, and returns the
 // task by which that node does so.
-func (a *Agent) Migrate(ctx context.Context, vm model.VM, to model.NodeID, limit time.Duration) (Task, error) {
+func (a *Agent) Migrate(ctx context.Context, vm model.VM, to model.NodeID, limit time.Duration, why model.MoveReason,
+) (Task, error) {
 	if vm.Node == 0 {
 		return Task{}, model.Errorf(model.Conflict, "vm %s is not running", vm.Name)
 	}
 	ctx, cancel := context.WithTimeout(ctx, migrateRequest)
 	defer cancel()
 	var t Task
-	err := a.cfg.Wire.Call(ctx, vm.Node, callMigrate, migrateCall{vm.ID, to, limit}, &t)
+	err := a.cfg.Wire.Call(ctx, vm.Node, callMigrate, migrateCall{vm.ID, to, limit, why}, &t)
 	return t, err
 }
 
@@ -83,7 +89,9 @@ func (a *Agent) handleMigrate(ctx context.Context, _ model.NodeID, body json.Raw
 	limited, stop := context.WithTimeoutCause(a.ctx, c.Limit,
 		model.Errorf(model.Unavailable, "the guest changes its memory faster than it can be copied in %v", c.Limit))
 	limited, work := a.Tasks.Begin(limited, "vm.migrate", vm.Name)
-	out, err := a.cfg.Meta.Apply(ctx, model.System, command.VMMigrate{VM: vm.ID, Task: work.ID(), From: a.cfg.Self, To: c.To})
+	out, err := a.cfg.Meta.Apply(ctx, model.System, command.VMMigrate{
+		VM: vm.ID, Task: work.ID(), From: a.cfg.Self, To: c.To, For: c.For,
+	})
 	if err != nil {
 		stop()
 		work.End(err)

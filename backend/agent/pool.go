@@ -7,6 +7,7 @@ import (
 
 	"drystone.example/drystone/backend/block/volume"
 	"drystone.example/drystone/backend/meta/command"
+	"drystone.example/drystone/backend/meta/state"
 	"drystone.example/drystone/backend/model"
 	"drystone.example/drystone/backend/placement"
 )
@@ -40,7 +41,7 @@ func (p pool) Reach(id model.DiskID) volume.Reach {
 	view := p.a.cfg.Meta.Local()
 	rec, err := view.Disk(id)
 	switch {
-	case err != nil || rec.Lost(time.Now(), p.a.patience()):
+	case err != nil || rec.Lost(time.Now(), p.a.patience(view, rec.Node)):
 		return volume.Failed
 	case rec.State != model.DiskOnline:
 		return volume.Away
@@ -51,16 +52,26 @@ func (p pool) Reach(id model.DiskID) volume.Reach {
 		return volume.Up
 	case p.a.cfg.Up(rec.Node):
 		return volume.Up
-	case p.a.cfg.Away(rec.Node) >= p.a.patience():
+	case p.a.cfg.Away(rec.Node) >= p.a.patience(view, rec.Node):
 		return volume.Failed
+	case p.a.rests(view, rec.Node):
+		return volume.Rests
 	}
 	return volume.Away
 }
 
-// patience is how long a node may be away before what it had is rebuilt.
-func (a *Agent) patience() time.Duration {
-	cluster, _ := a.cfg.Meta.Local().Cluster()
-	return cluster.Settings.Patience()
+// rests reports whether a node is in maintenance.
+func (a *Agent) rests(view *state.View, node model.NodeID) bool {
+	n, err := view.Node(node)
+	return err == nil && n.InMaintenance()
+}
+
+// patience is how long a node may be away before what it had is rebuilt; of no node, one
+// that is not in maintenance.
+func (a *Agent) patience(view *state.View, node model.NodeID) time.Duration {
+	cluster, _ := view.Cluster()
+	n, _ := view.Node(node)
+	return cluster.Settings.PatienceFor(n)
 }
 
 // Node is where the record says that a disk is.

@@ -12,6 +12,7 @@ import (
 	"drystone.example/drystone/backend/block/disk"
 	"drystone.example/drystone/backend/block/volume"
 	"drystone.example/drystone/backend/meta/state"
+	"drystone.example/drystone/backend/metrics"
 	"drystone.example/drystone/backend/model"
 	"drystone.example/drystone/backend/placement"
 )
@@ -37,6 +38,12 @@ type Usage struct {
 	Tasks      []Task                         `json:"tasks"`
 
 	Leading model.Leading `json:"leading,omitzero"` // of the leader
+
+	// Busy and Clock are seconds of processor time, since the node started: not idle, and
+	// all. Guests is how much of it each guest took since it started.
+	Busy   float64                      `json:"busy,omitempty"`
+	Clock  float64                      `json:"clock,omitempty"`
+	Guests map[model.VMID]time.Duration `json:"guests,omitempty"`
 }
 
 // A HoldStatus is how a volume is that a node holds.
@@ -194,7 +201,11 @@ func (a *Agent) own(ctx context.Context) Usage {
 		Hypervisor: a.guests != nil && a.guests.ready(), Tasks: a.Tasks.List(),
 		Volumes: a.volumeBytes(ctx), Holds: map[model.VolumeID]HoldStatus{},
 	}
+	if busy, all, err := metrics.Processors(ctx); err == nil { // else they are not known
+		out.Busy, out.Clock = busy, all
+	}
 	if a.guests != nil {
+		out.Guests = a.guests.processors()
 		out.Accel = string(a.guests.hypervisor.Accelerator())
 	}
 	if a.cfg.Leading != nil {

@@ -76,6 +76,12 @@ func (s *Server) getCluster(ctx context.Context, _ *none) (*out[schema.Cluster],
 		if r.Up {
 			o.NodesUp++
 		}
+		if n.InMaintenance() {
+			o.NodesMaintenance++
+			if !r.Up {
+				o.NodesResting++
+			}
+		}
 		if r.Hypervisor {
 			o.Hypervisor, o.Accel = true, r.Accel
 		}
@@ -141,6 +147,32 @@ func (s *Server) getNode(ctx context.Context, in *byRef) (*out[schema.Node], err
 	if err != nil {
 		return nil, err
 	}
+	return answer(p.node(n), nil)
+}
+
+func (s *Server) drainNode(ctx context.Context, in *byRef) (*out[schema.Node], error) {
+	return s.maintain(ctx, in.Ref, false)
+}
+
+func (s *Server) undrainNode(ctx context.Context, in *byRef) (*out[schema.Node], error) {
+	return s.maintain(ctx, in.Ref, true)
+}
+
+func (s *Server) maintain(ctx context.Context, ref string, cancel bool) (*out[schema.Node], error) {
+	view, err := s.Record.View(ctx)
+	if err != nil {
+		return nil, err
+	}
+	n, err := view.FindNode(ref)
+	if err != nil {
+		return nil, err
+	}
+	n, stuck, err := s.Service.DrainNode(ctx, by(ctx), n.ID, cancel)
+	if err != nil {
+		return nil, err
+	}
+	p := s.pictureOf(ctx, s.Record.Local())
+	p.leading.Stuck = stuck // the leader may not have looked yet
 	return answer(p.node(n), nil)
 }
 

@@ -110,9 +110,16 @@ func (s *Server) changeVM(ctx context.Context, in *vmChangeInput) (*out[schema.V
 	if b == (schema.VMChange{}) {
 		return nil, model.Errorf(model.Invalid, "nothing to change is given")
 	}
-	o, err := s.Record.Apply(ctx, by(ctx), command.VMUpdate{
-		VM: id, Name: b.Name, CPUs: b.CPUs, Memory: b.Memory, Priority: b.Priority,
-	})
+	c := command.VMUpdate{
+		VM: id, Name: b.Name, CPUs: b.CPUs, Memory: b.Memory, Priority: b.Priority, Strict: b.Strict, Apart: b.Apart,
+	}
+	if c.Prefer, err = s.wished(ctx, b.Prefer); err != nil {
+		return nil, err
+	}
+	if c.Backup, err = s.wished(ctx, b.Backup); err != nil {
+		return nil, err
+	}
+	o, err := s.Record.Apply(ctx, by(ctx), c)
 	vm, _ := o.(model.VM)
 	return s.vmOf(ctx, vm, err)
 }
@@ -156,6 +163,15 @@ func (s *Server) startVM(ctx context.Context, in *startInput) (*out[schema.VM], 
 	return s.power(ctx, in.Ref, schema.PowerStart, id)
 }
 
+// wished finds a node that is named in a change; an empty name is no node.
+func (s *Server) wished(ctx context.Context, ref *string) (*model.NodeID, error) {
+	if ref == nil {
+		return nil, nil //nolint:nilnil // nothing is changed, which is no mistake
+	}
+	id, err := s.nodeID(ctx, *ref)
+	return &id, err
+}
+
 // nodeID finds a node, or none if none is named.
 func (s *Server) nodeID(ctx context.Context, ref string) (model.NodeID, error) {
 	if ref == "" {
@@ -174,17 +190,10 @@ type migrateInput struct {
 	Body *schema.MigrateSpec
 }
 
-// migrateLimit is how long copying a machine's memory may take unless it is said.
-const migrateLimit = 10 * time.Minute
-
 func (s *Server) migrateVM(ctx context.Context, in *migrateInput) (*out[schema.Task], error) {
 	spec := schema.MigrateSpec{}
 	if in.Body != nil {
 		spec = *in.Body
-	}
-	limit := migrateLimit
-	if spec.Seconds != 0 {
-		limit = time.Duration(spec.Seconds) * time.Second
 	}
 	id, err := s.vmID(ctx, in.Ref)
 	if err != nil {
@@ -194,7 +203,7 @@ func (s *Server) migrateVM(ctx context.Context, in *migrateInput) (*out[schema.T
 	if err != nil {
 		return nil, err
 	}
-	return answer(s.Service.MigrateVM(ctx, by(ctx), id, to, limit))
+	return answer(s.Service.MigrateVM(ctx, by(ctx), id, to, time.Duration(spec.Seconds)*time.Second))
 }
 
 func (s *Server) stopVM(ctx context.Context, in *byRef) (*out[schema.VM], error) {

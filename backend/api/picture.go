@@ -79,18 +79,45 @@ func (p *picture) node(n model.Node) schema.Node {
 	if version == "" {
 		version = n.Version
 	}
-	running := 0
+	running, left, away := 0, 0, 0
+	var stuck []schema.StuckVM
 	for _, vm := range p.VMs() {
 		if vm.Node == n.ID && p.vmState(vm) == model.VMRunning {
 			running++
 		}
+		if vm.Node == n.ID && vm.Runs() {
+			left++
+		}
+		if vm.Home == n.ID {
+			away++
+		}
+		// One that is to come back is told of by the node it came from.
+		if why := p.leading.Stuck[vm.ID]; why != "" && cmp.Or(p.returns(vm), vm.Node) == n.ID {
+			stuck = append(stuck, schema.StuckVM{ID: vm.ID, Name: vm.Name, Reason: why})
+		}
 	}
-	return schema.Node{
+	o := schema.Node{
 		ID: n.ID, Name: n.Name, Address: n.Address, API: n.API, Voter: n.Voter,
 		Leader: n.ID == p.leader, Up: r.Up, Since: r.Since, Version: version,
 		CPUs: r.CPUs, Memory: r.Memory, Hypervisor: r.Hypervisor,
-		VMsRunning: running, Joined: n.Joined,
+		VMsRunning: running, Joined: n.Joined, Stuck: stuck,
 	}
+	if n.InMaintenance() {
+		o.Maintenance = &schema.Maintenance{Since: n.Maintenance, Left: left, Moved: away}
+	} else {
+		o.Returning = away
+	}
+	return o
+}
+
+// returns is the node that a machine shall come back to now, or none.
+func (p *picture) returns(vm model.VM) model.NodeID {
+	home, err := p.Node(vm.Home)
+	at, _ := p.Node(vm.Node)
+	if err != nil || home.InMaintenance() || at.InMaintenance() {
+		return 0
+	}
+	return home.ID
 }
 
 // diskState is what the record says, unless the disk's node is away.
@@ -255,6 +282,10 @@ func (p *picture) vm(vm model.VM) schema.VM {
 			State: p.vmState(vm), Node: vm.Status.Node, Reason: vm.Status.Reason, Since: vm.Status.Since,
 		},
 	}
+	a := vm.Affinity
+	o.Prefer, o.Backup, o.Strict = p.nodeName(a.Prefer), p.nodeName(a.Backup), a.Strict
+	o.Apart = append([]string{}, a.Apart...)
+	o.ReturnsTo = p.nodeName(vm.Home)
 	if vm.Migration != nil {
 		o.MovesTo = p.nodeName(vm.Migration.To)
 	}

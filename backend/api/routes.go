@@ -96,6 +96,8 @@ func clusterRoutes() []route {
 		{"POST", "/cluster/key/rotate", auth.Change, auth.Cluster, perSession, nothing, quick, "rotate-key", "Replace the gossip key", reply((*Server).rotateKey)},
 		{"GET", "/nodes", auth.View, auth.Node, perSession, nothing, quick, "list-nodes", "Members", reply((*Server).listNodes)},
 		{"GET", "/nodes/{ref}", auth.View, auth.Node, perSession, nothing, quick, "get-node", "A member", reply((*Server).getNode)},
+		{"POST", "/nodes/{ref}/drain", auth.Change, auth.Node, perSession, nothing, quick, "drain-node", "Move all machines off a node, and place none there", reply((*Server).drainNode)},
+		{"DELETE", "/nodes/{ref}/drain", auth.Change, auth.Node, perSession, nothing, quick, "undrain-node", "Let machines run on a node again, and move those back that a drain took away", reply((*Server).undrainNode)},
 		{"DELETE", "/nodes/{ref}", auth.Delete, auth.Node, perSession, nothing, long, "remove-node", "Take a member out for ever", reply((*Server).removeNode)},
 
 		{"GET", "/tasks", auth.View, auth.Task, perSession, nothing, quick, "list-tasks", "Long work", reply((*Server).listTasks)},

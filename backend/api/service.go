@@ -122,7 +122,8 @@ type Machines interface {
 		node model.NodeID) (model.VM, error)
 
 	// MigrateVM begins to move a running machine to another node, which is chosen
-	// if to is zero, and returns the task. It is given up after limit.
+	// if to is zero, and returns the task. It is given up after limit, or after a usual
+	// time if that is zero.
 	MigrateVM(ctx context.Context, by model.Actor, id model.VMID, to model.NodeID,
 		limit time.Duration) (schema.Task, error)
 
@@ -155,6 +156,10 @@ type DiskFrom struct {
 
 // Members changes who belongs to the cluster.
 type Members interface {
+	// DrainNode wishes that no machine runs on a node, or, with cancel, that they may
+	// again. It returns the node's record, and why machines cannot leave it or come back.
+	DrainNode(ctx context.Context, by model.Actor, id model.NodeID, cancel bool) (model.Node, map[model.VMID]string, error)
+
 	// RemoveNode takes a node out for ever; its certificate is refused at once.
 	RemoveNode(ctx context.Context, by model.Actor, id model.NodeID) error
 

@@ -81,6 +81,7 @@ var least = map[deed]model.Role{
 	{View, Token}:    model.Admin,
 	{Create, Token}:  model.Admin,
 	{Delete, Token}:  model.Admin,
+	{Change, Node}:   model.Admin,
 	{Delete, Node}:   model.Admin,
 	{Create, Disk}:   model.Admin,
 	{Change, Disk}:   model.Admin,

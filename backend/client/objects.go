@@ -101,6 +101,16 @@ func (c *Client) Node(ctx context.Context, ref string) (schema.Node, error) {
 	return get[schema.Node](ctx, c, at("nodes", ref))
 }
 
+// DrainNode moves all machines off a member.
+func (c *Client) DrainNode(ctx context.Context, ref string) (schema.Node, error) {
+	return post[schema.Node](ctx, c, at("nodes", ref, "drain"), nil)
+}
+
+// UndrainNode lets machines run on a member again.
+func (c *Client) UndrainNode(ctx context.Context, ref string) (out schema.Node, err error) {
+	return out, c.call(ctx, http.MethodDelete, at("nodes", ref, "drain"), nil, &out)
+}
+
 // RemoveNode takes a member out for ever.
 func (c *Client) RemoveNode(ctx context.Context, ref string) error {
 	return c.remove(ctx, at("nodes", ref))

@@ -42,7 +42,13 @@ type Config struct {
 	// asked last.
 	Ailments func() map[model.DiskID]model.Ailment
 	Maintain func(ctx context.Context, node model.NodeID, volume model.VolumeID) error
-	Log      *slog.Logger
+	// Loads is how much processor time the nodes and their guests have taken.
+	Loads func(context.Context) map[model.NodeID]Load
+	// Migrate has the node of a machine move it, and returns the task that does.
+	Migrate func(ctx context.Context, vm model.VM, to model.NodeID, why model.MoveReason) (model.TaskID, error)
+	// Outcome is what is said of a task of a node that has failed, or nothing.
+	Outcome func(ctx context.Context, node model.NodeID, task model.TaskID) string
+	Log     *slog.Logger
 }
 
 // Control runs the leader's loops on whichever node leads.
@@ -50,11 +56,14 @@ type Control struct {
 	cfg   Config
 	began time.Time
 
-	mover mover
+	mover  mover
+	herder herder
 
 	mu       sync.Mutex // guards what follows
 	away     map[model.NodeID]time.Time
 	unplaced []model.Alarm // machines that nobody has room for
+	stuck    map[model.VMID]string
+	full     []model.Alarm // nodes in maintenance that machines stay on
 }
 
 // New makes a Control.
@@ -75,10 +84,13 @@ func (c *Control) Run(ctx context.Context) error {
 		group.Go(func() error { return c.loop(lead, movesEvery, state.Disks, c.moves) })
 		group.Go(func() error { return c.loop(lead, machinesEvery, state.VMs, c.machines) })
 		group.Go(func() error { return c.loop(lead, trustEvery, state.Nodes, c.trust) })
+		group.Go(func() error { return c.loop(lead, guestsEvery, state.Nodes, c.guests) })
 		group.Go(func() error { return c.loop(lead, pruneEvery, state.Cluster, c.prune) })
 		err = group.Wait()
 		c.mover.rest()
+		c.herder = herder{}
 		c.unplace(nil, time.Time{})
+		c.stay(nil, nil, time.Time{})
 		if err != nil {
 			return stopped(ctx, err)
 		}
@@ -219,13 +231,15 @@ func (c *Control) worth(view *state.View, v model.Volume) bool {
 func (c *Control) lostDisk(view *state.View, id model.DiskID) bool {
 	cluster, _ := view.Cluster()
 	d, err := view.Disk(id)
+	node, _ := view.Node(d.Node)
+	patience := cluster.Settings.PatienceFor(node)
 	if err != nil || d.State != model.DiskOnline {
-		return err != nil || d.Lost(time.Now(), cluster.Settings.Patience())
+		return err != nil || d.Lost(time.Now(), patience)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	since, away := c.away[d.Node]
-	return away && time.Since(since) >= cluster.Settings.Patience()
+	return away && time.Since(since) >= patience
 }
 
 func (c *Control) reachable(view *state.View, id model.DiskID) bool {

@@ -1,7 +1,6 @@
 package control
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -28,18 +27,18 @@ const coldStart = time.Minute
 func (c *Control) machines(ctx context.Context, view *state.View) error {
 	var errs []error
 	var hosts []placement.Host
-	var without []model.VM
+	var without []unplaced
 	orphans := slices.DeleteFunc(slices.Clone(view.VMs()), func(vm model.VM) bool { return !c.orphan(view, vm) })
-	slices.SortFunc(orphans, turn)
+	slices.SortFunc(orphans, placement.Turn)
 	for _, vm := range orphans {
 		to := model.NodeID(0)
 		if vm.Power == model.PowerOn {
 			if hosts == nil {
 				hosts = c.hosts(ctx)
 			}
-			var found bool
-			if to, found = placement.VM(vm.Memory, hosts); !found {
-				without = append(without, vm)
+			var err error
+			if to, err = placement.VM(vm, hosts); err != nil {
+				without = append(without, unplaced{vm, err})
 				continue
 			}
 		}
@@ -49,7 +48,7 @@ func (c *Control) machines(ctx context.Context, view *state.View) error {
 			continue
 		}
 		if to != 0 {
-			take(hosts, to, vm.Memory)
+			placement.Take(hosts, to, vm)
 			c.cfg.Log.Warn("machine is started again elsewhere", "vm", vm.ID, "from", vm.Node, "to", to)
 		}
 	}
@@ -78,29 +77,19 @@ func (c *Control) hosts(ctx context.Context) []placement.Host {
 	return slices.DeleteFunc(c.cfg.Hosts(ctx), func(h placement.Host) bool { return c.expired(h.Node) })
 }
 
-// turn orders machines by whose turn it is: by their priority, then the older one.
-func turn(a, b model.VM) int {
-	return cmp.Or(cmp.Compare(b.Priority.Rank(), a.Priority.Rank()), a.Created.Compare(b.Created), cmp.Compare(a.ID, b.ID))
+// An unplaced machine is one of a lost node that no other takes.
+type unplaced struct {
+	vm  model.VM
+	why error
 }
 
-// take notes what a machine needs of a host.
-func take(hosts []placement.Host, node model.NodeID, memory model.Bytes) {
-	for i := range hosts {
-		if hosts[i].Node == node {
-			hosts[i].Free -= memory
-			hosts[i].Guests++
-		}
-	}
-}
-
-// unplace raises an alarm for each machine of a lost node that no other has room for.
-func (c *Control) unplace(without []model.VM, now time.Time) {
+// unplace raises an alarm for each of them.
+func (c *Control) unplace(without []unplaced, now time.Time) {
 	var out []model.Alarm
-	for _, vm := range without {
+	for _, u := range without {
+		text := fmt.Sprintf("machine %s (%d MiB), whose node is lost, is not started elsewhere: %v", u.vm.Name, u.vm.Memory>>20, u.why)
 		out = append(out, model.Alarm{
-			Code: "vm_unplaced", Severity: model.Critical, Object: "vm " + vm.ID.String(),
-			Text: fmt.Sprintf("no node has room for machine %s (%d MiB), whose node is lost; stop others or add a node",
-				vm.Name, vm.Memory>>20),
+			Code: "vm_unplaced", Severity: model.Critical, Object: "vm " + u.vm.ID.String(), Text: text,
 		})
 	}
 	c.mu.Lock()

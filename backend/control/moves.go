@@ -48,12 +48,13 @@ type mover struct {
 // node does not lead.
 func (c *Control) Leading() model.Leading {
 	c.mu.Lock()
-	unplaced := c.unplaced
+	raised, stuck := slices.Concat(c.unplaced, c.full), c.stuck
 	c.mu.Unlock()
 	c.mover.mu.Lock()
 	defer c.mover.mu.Unlock()
 	out := c.mover.now
-	out.Alarms = slices.Concat(unplaced, out.Alarms)
+	out.Alarms = slices.Concat(raised, out.Alarms)
+	out.Stuck = stuck
 	return out
 }
 

@@ -20,15 +20,9 @@ type hostCount struct {
 
 // countHost reads the host: three files under /proc, 0.1 ms in all.
 func countHost(ctx context.Context) (h Host, c hostCount, err error) {
-	times, err := cpu.TimesWithContext(ctx, false)
-	if err != nil || len(times) == 0 {
-		return h, c, fmt.Errorf("read processor times: %w", err)
+	if c.busy, c.all, err = Processors(ctx); err != nil {
+		return h, c, err
 	}
-	t := times[0]
-	idle := t.Idle + t.Iowait
-	c.busy = t.User + t.Nice + t.System + t.Irq + t.Softirq + t.Steal
-	c.all = c.busy + idle
-
 	memory, err := mem.VirtualMemoryWithContext(ctx)
 	if err != nil {
 		return h, c, fmt.Errorf("read memory: %w", err)
@@ -47,6 +41,18 @@ func countHost(ctx context.Context) (h Host, c hostCount, err error) {
 		}
 	}
 	return h, c, nil
+}
+
+// Processors returns how many seconds the host's processors were busy since it started,
+// and how many there were in all.
+func Processors(ctx context.Context) (busy, all float64, err error) {
+	times, err := cpu.TimesWithContext(ctx, false)
+	if err != nil || len(times) == 0 {
+		return 0, 0, fmt.Errorf("read processor times: %w", err)
+	}
+	t := times[0]
+	busy = t.User + t.Nice + t.System + t.Irq + t.Softirq + t.Steal
+	return busy, busy + t.Idle + t.Iowait, nil
 }
 
 // rates fills in what needs two counts.

@@ -61,7 +61,7 @@ type Trust struct {
 // Settings are what a cluster can be told about itself. The zero value is how a
 // cluster begins.
 type Settings struct {
-	BalanceOff bool `json:"balance_off,omitempty"` // nothing moves only to make the disks more even
+	BalanceOff bool `json:"balance_off,omitempty"` // nothing moves only to make the disks or the nodes more even
 
 	// RebuildAfter is how many seconds a node may be away before what it had is
 	// rebuilt elsewhere; zero: DefaultRebuildAfter.
@@ -82,6 +82,18 @@ func (s Settings) Patience() time.Duration {
 		return DefaultRebuildAfter
 	}
 	return time.Duration(s.RebuildAfter) * time.Second
+}
+
+// MaintenancePatience is how long at least a node in maintenance may be away before what
+// it had is rebuilt elsewhere: somebody works on it and means to bring it back.
+const MaintenancePatience = 4 * time.Hour
+
+// PatienceFor is Patience for a node.
+func (s Settings) PatienceFor(n Node) time.Duration {
+	if n.InMaintenance() {
+		return max(s.Patience(), MaintenancePatience)
+	}
+	return s.Patience()
 }
 
 // An AuditRow is one line of the cluster's log of changes. Rows are chained:

@@ -13,7 +13,14 @@ type Node struct {
 	Voter   bool      `json:"voter"`   // takes part in raft's quorum
 	Joined  time.Time `json:"joined"`
 	Trust   Trust     `json:"trust,omitzero"` // as it said last
+
+	// Maintenance is since when it is drained: no machine is placed on it, and those that
+	// run there are moved away. Zero: it runs machines.
+	Maintenance time.Time `json:"maintenance,omitzero"`
 }
+
+// InMaintenance reports whether the node is drained or to be.
+func (n Node) InMaintenance() bool { return !n.Maintenance.IsZero() }
 
 // A DiskState says whether a disk may be used.
 type DiskState string

@@ -15,6 +15,10 @@ type Moves struct {
 type Leading struct {
 	Moves  Moves   `json:"moves"`
 	Alarms []Alarm `json:"alarms,omitempty"`
+
+	// Stuck is why machines that are to be moved off a node in maintenance, or back to
+	// the one a drain took them from, are not.
+	Stuck map[VMID]string `json:"stuck,omitempty"`
 }
 
 // An Alarm is something that an operator should know, for as long as it is so.

@@ -61,6 +61,14 @@ type VM struct {
 	Created  time.Time  `json:"created"`
 
 	Migration *Migration `json:"migration,omitempty"` // under way; Node is where from
+	Affinity  Affinity   `json:"affinity,omitzero"`
+	Moved     Moved      `json:"moved,omitzero"`
+	Home      NodeID     `json:"home,omitzero"` // which a drain took it from; zero: none, or somebody moved it since
+}
+
+// Runs reports whether a machine's guest may be running on its node.
+func (v VM) Runs() bool {
+	return v.Node != 0 && v.Status.State != VMStopped && v.Status.State != VMFailed
 }
 
 // A Migration moves a machine to another node while it runs. Until the record says
@@ -70,6 +78,8 @@ type Migration struct {
 	Task  TaskID    `json:"task"` // of the node it comes from
 	To    NodeID    `json:"to"`
 	Began time.Time `json:"began"`
+
+	For MoveReason `json:"for,omitempty"`
 }
 
 // A VMDisk attaches a volume to a machine, in order: vda, vdb, ...
@@ -125,5 +135,5 @@ func (v VM) Validate() error {
 	case v.Boot != nil && len(v.Boot.Append) > 2000:
 		return Errorf(Invalid, "a kernel command line has at most 2000 bytes, not %d", len(v.Boot.Append))
 	}
-	return nil
+	return v.Affinity.Validate()
 }

@@ -108,6 +108,7 @@ func (n *node) build(ctx context.Context) (err error) {
 	n.control = control.New(control.Config{
 		Self: n.cfg.Node, Meta: n.meta, Up: n.up, Met: n.alive.met, Hosts: n.hosts, Log: n.log,
 		Maintain: n.agent.Maintain, Situation: n.agent.Situation, Ailments: n.agent.Ailments,
+		Loads: n.loads, Migrate: n.migrate, Outcome: n.outcome,
 	})
 	n.metrics = metrics.New(metrics.Config{
 		Cluster: n.cfg.Cluster, Self: n.cfg.Node, Source: n.agent, Peers: peers{n}, Log: n.log,

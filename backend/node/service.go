@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -369,41 +370,16 @@ func (s service) start(ctx context.Context, by model.Actor, vm model.VM, node mo
 	return s.power(ctx, by, command.VMPower{VM: vm.ID, Power: model.PowerOn, Node: node})
 }
 
-// host checks that a node has room for a machine, or chooses one that has.
+// host checks that a node takes a machine, or chooses one that does.
 func (s service) host(vm model.VM, node model.NodeID, hosts []placement.Host) (model.NodeID, error) {
 	if node == 0 {
-		node, found := placement.VM(vm.Memory, hosts)
-		if !found {
-			return 0, model.Errorf(model.NoSpace, "no node that runs guests has %d MiB of memory to spare: %s",
-				vm.Memory>>20, s.room(hosts))
-		}
-		return node, nil
+		return placement.VM(vm, hosts)
 	}
 	i := slices.IndexFunc(hosts, func(h placement.Host) bool { return h.Node == node })
-	if i < 0 || !hosts[i].Up {
+	if i < 0 {
 		return 0, model.Errorf(model.Unavailable, "that node is away or runs no guests")
 	}
-	if hosts[i].Free < vm.Memory {
-		return 0, model.Errorf(model.NoSpace, "that node has %d MiB of memory to spare, the vm needs %d MiB",
-			hosts[i].Free>>20, vm.Memory>>20)
-	}
-	return node, nil
-}
-
-// room says in words what hosts have to spare.
-func (s service) room(hosts []placement.Host) string {
-	most := model.Bytes(0)
-	up := 0
-	for _, h := range hosts {
-		if h.Up {
-			up++
-			most = max(most, h.Free)
-		}
-	}
-	if up == 0 {
-		return "there is no such node"
-	}
-	return fmt.Sprintf("the most is %d MiB", most>>20)
+	return node, placement.MayRun(vm, hosts[i])
 }
 
 // MigrateVM has a machine's node move it to another, which is chosen if none is named.
@@ -427,11 +403,26 @@ func (s service) MigrateVM(ctx context.Context, _ model.Actor, id model.VMID, to
 	if to, err = s.host(vm, to, hosts); err != nil {
 		return schema.Task{}, err
 	}
-	t, err := s.n.agent.Migrate(ctx, vm, to, limit)
+	t, err := s.n.agent.Migrate(ctx, vm, to, cmp.Or(limit, agent.MigrateLimit), model.MoveAsked)
 	if err != nil {
 		return schema.Task{}, err
 	}
 	return taskOf(t), nil
+}
+
+// DrainNode writes the wish into the record, which the leader carries out.
+func (s service) DrainNode(ctx context.Context, by model.Actor, id model.NodeID, cancel bool,
+) (model.Node, map[model.VMID]string, error) {
+	out, err := s.n.meta.Apply(ctx, by, command.NodeDrain{Node: id, Cancel: cancel})
+	if err != nil {
+		return model.Node{}, nil, err
+	}
+	view, err := s.n.meta.View(ctx)
+	if err != nil {
+		return model.Node{}, nil, err
+	}
+	plan := placement.Guests(placement.Herd{Now: time.Now(), VMs: view.VMs(), Hosts: s.n.hosts(ctx)})
+	return out.(model.Node), plan.Stuck, nil //nolint:errcheck,forcetypeassert // the command says what it returns
 }
 
 func (s service) DeleteVM(ctx context.Context, by model.Actor, id model.VMID, keepDisks bool) error {

@@ -161,30 +161,6 @@ func Short(disks []Disk) model.Bytes {
 	return most
 }
 
-// A Host is what placement knows of a node that can run machines.
-type Host struct {
-	Node   model.NodeID
-	Free   model.Bytes // memory not promised to machines
-	Guests int
-	Up     bool // reachable, and its hypervisor answers
-}
-
-// VM chooses the node for a machine: the one with most free memory that has
-// room, or false.
-func VM(memory model.Bytes, hosts []Host) (model.NodeID, bool) {
-	var best Host
-	for _, h := range hosts {
-		if !h.Up || h.Free < memory {
-			continue
-		}
-		better := h.Free > best.Free || h.Free == best.Free && h.Guests < best.Guests
-		if best.Node == 0 || better || h.Free == best.Free && h.Guests == best.Guests && h.Node < best.Node {
-			best = h
-		}
-	}
-	return best.Node, best.Node != 0
-}
-
 // votersMax is how many nodes take part in raft's quorum at most.
 const votersMax = 5
 

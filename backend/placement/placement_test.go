@@ -146,16 +146,6 @@ func TestSubstitute(t *testing.T) {
 	}
 }
 
-func TestVM(t *testing.T) {
-	hosts := []Host{{1, 4 << 30, 0, true}, {2, 8 << 30, 3, true}, {3, 16 << 30, 0, false}}
-	if got, ok := VM(6<<30, hosts); !ok || got != 2 {
-		t.Errorf("VM = %v, %v; want node 2", got, ok)
-	}
-	if got, ok := VM(12<<30, hosts); ok {
-		t.Errorf("VM = %v where nothing that is up has room", got)
-	}
-}
-
 func TestVoters(t *testing.T) {
 	for nodes, want := range map[int]int{1: 1, 2: 1, 3: 3, 4: 3, 5: 5, 64: 5} {
 		if got := Voters(nodes); got != want {

@@ -398,6 +398,13 @@ func (s *Service) SerialConsole(context.Context, model.VMID) (io.ReadWriteCloser
 // Guest waits for the next console and returns the guest's end of it.
 func (s *Service) Guest() net.Conn { return <-s.guests }
 
+func (s *Service) DrainNode(ctx context.Context, by model.Actor, id model.NodeID, cancel bool,
+) (model.Node, map[model.VMID]string, error) {
+	out, err := s.record.Apply(ctx, by, command.NodeDrain{Node: id, Cancel: cancel})
+	n, _ := out.(model.Node)
+	return n, nil, err
+}
+
 func (s *Service) RemoveNode(ctx context.Context, by model.Actor, id model.NodeID) error {
 	_, err := s.record.Apply(ctx, by, command.NodeRemove{Node: id})
 	return err

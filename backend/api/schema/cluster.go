@@ -57,6 +57,8 @@ type Cluster struct {
 	Quorum             bool            `json:"quorum"`
 	NodesTotal         int             `json:"nodes_total"`
 	NodesUp            int             `json:"nodes_up"`
+	NodesMaintenance   int             `json:"nodes_maintenance" doc:"drained or being drained"`
+	NodesResting       int             `json:"nodes_resting" doc:"of these, that are away: somebody works on them"`
 	VMsTotal           int             `json:"vms_total"`
 	VMsRunning         int             `json:"vms_running"`
 	VolumesTotal       int             `json:"volumes_total"`
@@ -83,7 +85,7 @@ type Alarm struct {
 
 // Settings are what the cluster can be told about itself.
 type Settings struct {
-	Balance      bool  `json:"balance" doc:"data moves by itself to make the disks evenly full"`
+	Balance      bool  `json:"balance" doc:"data moves by itself to make the disks evenly full, and machines to make the nodes evenly busy"`
 	RebuildAfter int64 `json:"rebuild_after_seconds" doc:"how long a node may be away before what it had is rebuilt elsewhere"`
 }
 
@@ -142,6 +144,24 @@ type Node struct {
 	Hypervisor bool         `json:"hypervisor"`
 	VMsRunning int          `json:"vms_running"`
 	Joined     time.Time    `json:"joined"`
+
+	Maintenance *Maintenance `json:"maintenance,omitempty" doc:"absent: machines may run on it"`
+	Returning   int          `json:"vms_returning" doc:"machines that a drain took from it and that come back"`
+	Stuck       []StuckVM    `json:"vms_stuck,omitempty" doc:"machines that do not leave it, or do not come back, with the reason"`
+}
+
+// A Maintenance is how far a node is with being drained.
+type Maintenance struct {
+	Since time.Time `json:"since"`
+	Left  int       `json:"vms_left" doc:"machines that run there; 0: it can be stopped"`
+	Moved int       `json:"vms_moved" doc:"machines that were moved away and will come back"`
+}
+
+// A StuckVM is a machine that is not moved though it should be.
+type StuckVM struct {
+	ID     model.VMID `json:"id"`
+	Name   string     `json:"name"`
+	Reason string     `json:"reason"`
 }
 
 // A Disk is one member of the pool.

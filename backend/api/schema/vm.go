@@ -21,6 +21,12 @@ type VM struct {
 	MovesTo  string           `json:"moves_to,omitempty"` // the node it is being migrated to
 	Status   VMStatus         `json:"status"`
 	Created  time.Time        `json:"created"`
+
+	Prefer    string   `json:"prefer,omitempty" doc:"name of the node it rather runs on"`
+	Backup    string   `json:"backup,omitempty" doc:"name of the node for where that one cannot be"`
+	Strict    bool     `json:"strict" doc:"it runs on these two nodes only"`
+	Apart     []string `json:"apart" doc:"groups of machines of which no two run on one node while another can take one"`
+	ReturnsTo string   `json:"returns_to,omitempty" doc:"the node that a drain took it from"`
 }
 
 // A VMStatus is the last report about a machine.
@@ -51,12 +57,18 @@ type VMSpec struct {
 	Priority model.Priority `json:"priority,omitempty" enum:"low,normal,high" doc:"whose turn it is when a node is lost and the others have not room for all; normal where none is given"`
 }
 
-// A VMChange replaces what is given of a machine. All but the priority needs it to be off.
+// A VMChange replaces what is given of a machine. All but the priority and where it shall
+// run needs it to be off.
 type VMChange struct {
 	Name     *string         `json:"name,omitempty" maxLength:"63"`
 	CPUs     *int            `json:"cpus,omitempty"`
 	Memory   *model.Bytes    `json:"memory_bytes,omitempty"`
 	Priority *model.Priority `json:"priority,omitempty" enum:"low,normal,high"`
+
+	Prefer *string   `json:"prefer,omitempty" maxLength:"63" doc:"the node it rather runs on; empty: none"`
+	Backup *string   `json:"backup,omitempty" maxLength:"63" doc:"the node for where that one cannot be; empty: none"`
+	Strict *bool     `json:"strict,omitempty" doc:"it runs on these two nodes only"`
+	Apart  *[]string `json:"apart,omitempty" maxItems:"8" doc:"groups of machines of which no two run on one node while another can take one"`
 }
 
 // A DiskFrom says where one disk of a new machine comes from; exactly one of its

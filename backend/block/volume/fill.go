@@ -177,7 +177,8 @@ func (v *Volume) nextFill(now time.Time) (best *fill, wait time.Duration) {
 }
 
 // readyAt says when a joining member may be filled. A new one waits for those
-// that may come back and then need less; v.mu is held.
+// that may come back and then need less: for Grace, and for one that Rests as long as it
+// does, which its Reach bounds; v.mu is held.
 func (v *Volume) readyAt(col *column, m *member) time.Time {
 	at := m.fill.retryAt
 	if !m.cutoff.IsZero() {
@@ -188,8 +189,18 @@ func (v *Volume) readyAt(col *column, m *member) time.Time {
 		if grace := m.fill.began.Add(v.cfg.Grace); o != m && back && grace.After(at) {
 			at = grace
 		}
+		if o.state == model.Stale && v.reach[o.disk] == Rests {
+			at = later(at, time.Now().Add(careful))
+		}
 	}
 	return at
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 // current reports whether a fill still matters.

@@ -137,6 +137,35 @@ func TestAwayAndLost(t *testing.T) {
 	}
 }
 
+// Of a node that somebody works on nothing is copied elsewhere, for as long as it rests,
+// which is longer than Grace; when it does not any more, it is.
+func TestRests(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		t.Helper()
+		r := newRig(t, 3, 2, 16<<20, []int{0, 1})
+		r.pool.spare = []model.DiskID{3}
+		v := r.open(t)
+		defer r.close(t, v)
+		data := pattern(8<<20, 0, 1)
+		write(t, v, 0, data)
+		r.disks[2].setDown(model.Errorf(model.Unavailable, "connection lost"))
+		r.pool.setReach(2, Rests)
+		write(t, v, 8192, data[8192:16384])
+		time.Sleep(3 * r.cfg.Grace)
+		if n := v.Stats().Copied; n > 1<<20 {
+			t.Errorf("%d bytes were copied while somebody worked on the node", n)
+		}
+		r.pool.setReach(2, Away) // it is let in again, and is not there
+		eventually(t, "the column is whole", time.Minute, func() bool {
+			return r.record.get().Columns[0].Whole(2)
+		})
+		if n := v.Stats().Copied; n < 8<<20 {
+			t.Errorf("%d bytes were copied, of %d", n, 8<<20)
+		}
+		wantRead(t, v, 0, data)
+	})
+}
+
 // A member that is lost is dropped although nothing is written, once somebody looks.
 func TestProbe(t *testing.T) {
 	bubble(t, func(t *testing.T) {

@@ -51,6 +51,7 @@ const (
 	Up     Reach = iota // it is expected to answer
 	Away                // its node does not answer; it may come back as it was
 	Failed              // its node says that it failed or is gone; it will not come back by itself
+	Rests               // Away, and somebody works on its node, who means to bring it back
 )
 
 // Disks is the way to the disks of the pool. None of its methods blocks.

@@ -68,7 +68,7 @@ func printCluster(w io.Writer, c schema.Cluster, names map[model.NodeID]string) 
 		"Cluster", c.Name+" ("+c.ID.String()+")",
 		"Version", c.Version,
 		"Leader", nameOf(names, c.Leader, "none"),
-		"Nodes", fmt.Sprintf("%d of %d up", c.NodesUp, c.NodesTotal),
+		"Nodes", nodesUp(c),
 		"Pool", fmt.Sprintf("%s of %s used, %s kept to rebuild", size(c.Pool.Used), size(c.Pool.Size), size(c.Pool.Reserve)),
 		"Volumes", fmt.Sprintf("%d, %d unavailable, %d of %d columns out of sync",
 			c.VolumesTotal, c.VolumesUnavailable, c.ColumnsOutOfSync, c.ColumnsTotal),
@@ -79,6 +79,14 @@ func printCluster(w io.Writer, c schema.Cluster, names map[model.NodeID]string) 
 	for _, a := range c.Alarms {
 		say(w, "Alarm (%s):\t%s (%s)\n", a.Severity, a.Text, ago(a.Since))
 	}
+}
+
+func nodesUp(c schema.Cluster) string {
+	text := fmt.Sprintf("%d of %d up", c.NodesUp, c.NodesTotal)
+	if c.NodesMaintenance > 0 {
+		text += fmt.Sprintf(", %d in maintenance", c.NodesMaintenance)
+	}
+	return text
 }
 
 // lostIn says which volumes have lost data.
@@ -162,24 +170,32 @@ func newNode(a *app) *cobra.Command {
 		},
 	}
 	remove.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
-	return group("node", "Nodes of the cluster", list, one, remove)
+	return group("node", "Nodes of the cluster", list, one, newNodeDrain(a), newNodeUndrain(a), remove)
 }
 
 func (a *app) listNodes(nodes schema.List[schema.Node]) error {
 	return list(a, nodes, "There are no nodes.", "NAME ID ADDRESS STATE SINCE ROLE MACHINES VERSION",
 		func(n schema.Node) []string {
 			return []string{
-				n.Name, n.ID.String(), n.Address, upDown(n.Up), dash(ago(n.Since)), roleOf(n),
+				n.Name, n.ID.String(), n.Address, stateOf(n), dash(ago(n.Since)), roleOf(n),
 				strconv.Itoa(n.VMsRunning), n.Version,
 			}
 		})
 }
 
-func upDown(up bool) string {
-	if up {
-		return "up"
+// stateOf is whether a node is up, and whether machines run on it.
+func stateOf(n schema.Node) string {
+	state := "away"
+	if n.Up {
+		state = "up"
 	}
-	return "away"
+	switch m := n.Maintenance; {
+	case m != nil && m.Left > 0:
+		state += ", draining"
+	case m != nil:
+		state += ", drained"
+	}
+	return state
 }
 
 func roleOf(n schema.Node) string {
@@ -195,10 +211,11 @@ func roleOf(n schema.Node) string {
 func printNode(w io.Writer, n schema.Node) {
 	fields(w,
 		"Name", n.Name, "ID", n.ID.String(), "Address", n.Address, "Web page", n.API,
-		"State", upDown(n.Up), "Since", ago(n.Since), "Role", roleOf(n), "Version", n.Version,
+		"State", stateOf(n), "Maintenance", maintenance(n), "Since", ago(n.Since), "Role", roleOf(n), "Version", n.Version,
 		"Processors", strconv.Itoa(n.CPUs), "Memory", size(n.Memory), "Hypervisor", yesNo(n.Hypervisor),
 		"Machines running", strconv.Itoa(n.VMsRunning), "Joined", n.Joined.Local().Format(time.DateTime),
 	)
+	printStuck(w, n)
 }
 
 func newToken(a *app) *cobra.Command {

@@ -154,7 +154,8 @@ func newCluster(a *app) *cobra.Command {
 		Use: "set KEY VALUE", Short: "Change a setting of the cluster",
 		Long: `Changes a setting of the cluster:
 
-  balance        on or off: data moves by itself to make the disks evenly full
+  balance        on or off: data moves by itself to make the disks evenly full, and machines to
+                 make the nodes evenly busy, to the node they prefer, and apart
   rebuild-after  such as 10m: how long a node may be away before what it had is rebuilt elsewhere`,
 		Args: cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {

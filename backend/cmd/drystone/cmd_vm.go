@@ -141,51 +141,6 @@ func newVMCreate(a *app) *cobra.Command {
 	return c
 }
 
-const priorityHelp = "low, normal or high: whose turn it is when a node is lost and the others have not room for all"
-
-func newVMEdit(a *app) *cobra.Command {
-	var name, memory, priority string
-	var cpus int
-	c := &cobra.Command{
-		Use: "edit VM", Short: "Change a machine; all but its priority needs it to be off", Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			var change schema.VMChange
-			given := cmd.Flags().Changed
-			if given("name") {
-				change.Name = &name
-			}
-			if given("cpus") {
-				change.CPUs = &cpus
-			}
-			if given("priority") {
-				change.Priority = (*model.Priority)(&priority)
-			}
-			if given("memory") {
-				b, err := parseSize(memory)
-				if err != nil {
-					return err
-				}
-				change.Memory = &b
-			}
-			if change == (schema.VMChange{}) {
-				return usagef("nothing to change is given")
-			}
-			return a.with(cmd, func(c *client.Client) error {
-				vm, err := c.ChangeVM(cmd.Context(), args[0], change)
-				if err != nil {
-					return err
-				}
-				return show(a, vm, printVM)
-			})
-		},
-	}
-	c.Flags().StringVar(&name, "name", "", "its name")
-	c.Flags().IntVar(&cpus, "cpus", 0, "processors")
-	c.Flags().StringVar(&memory, "memory", "", "memory")
-	c.Flags().StringVar(&priority, "priority", "", priorityHelp)
-	return c
-}
-
 func (f vmFlags) spec(name string) (s schema.VMSpec, err error) {
 	s = schema.VMSpec{Name: name, CPUs: f.cpus, Priority: model.Priority(f.priority), Disks: []schema.DiskFrom{}}
 	if s.Memory, err = parseSize(f.memory); err != nil {
@@ -285,7 +240,8 @@ func printVM(w io.Writer, v schema.VM) {
 		"Name", v.Name, "ID", v.ID.String(), "Shall be", string(v.Power), "Is", string(v.Status.State),
 		"Because", v.Status.Reason, "Since", ago(v.Status.Since), "Node", v.NodeName, "Moves to", v.MovesTo,
 		"Processors", strconv.Itoa(v.CPUs), "Memory", size(v.Memory),
-		"Priority", string(v.Priority), "Kernel", boot,
+		"Priority", string(v.Priority), "Prefers", wishes(v), "Apart from", strings.Join(v.Apart, ", "),
+		"Returns to", v.ReturnsTo, "Kernel", boot,
 	)
 	if len(v.Disks) == 0 {
 		return

@@ -68,6 +68,14 @@ type NodeRemove struct {
 	Lost bool         `json:"lost,omitempty"`
 }
 
+// NodeDrain wishes that no machine runs on a node, or with Cancel that they may again.
+// From then on no machine is placed there; the leader moves away those that run there,
+// and after Cancel back. Returns the model.Node.
+type NodeDrain struct {
+	Node   model.NodeID `json:"node"`
+	Cancel bool         `json:"cancel,omitempty"`
+}
+
 // DiskAdd makes a formatted disk part of the pool. Returns the model.Disk.
 type DiskAdd struct {
 	Disk model.Disk `json:"disk"` // State and Added are set by the record
@@ -135,6 +143,7 @@ func (TokenDelete) Kind() Kind   { return KindTokenDelete }
 func (NodeUpdate) Kind() Kind    { return KindNodeUpdate }
 func (NodeVoter) Kind() Kind     { return KindNodeVoter }
 func (NodeRemove) Kind() Kind    { return KindNodeRemove }
+func (NodeDrain) Kind() Kind     { return KindNodeDrain }
 func (DiskAdd) Kind() Kind       { return KindDiskAdd }
 func (DiskUpdate) Kind() Kind    { return KindDiskUpdate }
 func (UserCreate) Kind() Kind    { return KindUserCreate }
@@ -152,6 +161,7 @@ func (c TokenDelete) Object() string   { return "token " + c.ID }
 func (c NodeUpdate) Object() string    { return "node " + c.Node.String() }
 func (c NodeVoter) Object() string     { return "node " + c.Node.String() }
 func (c NodeRemove) Object() string    { return "node " + c.Node.String() }
+func (c NodeDrain) Object() string     { return "node " + c.Node.String() }
 func (c DiskAdd) Object() string       { return "disk " + c.Disk.ID.String() }
 func (c DiskUpdate) Object() string    { return "disk " + c.Disk.String() }
 func (c UserCreate) Object() string    { return "user " + c.ID.String() }

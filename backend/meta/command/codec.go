@@ -73,6 +73,7 @@ var formats = map[Kind]format{
 	KindCARotate:       {"ca.rotate", read[CARotate]},
 	KindTrustStep:      {"trust.step", read[TrustStep]},
 	KindNodeTrust:      {"node.trust", read[NodeTrust]},
+	KindNodeDrain:      {"node.drain", read[NodeDrain]},
 }
 
 // wire is what follows the kind and the version.

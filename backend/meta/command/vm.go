@@ -16,7 +16,7 @@ type VMCreate struct {
 }
 
 // VMUpdate replaces what is not nil of a machine, which has to be off for all but the
-// priority. Returns the model.VM.
+// priority and the affinity. Returns the model.VM.
 type VMUpdate struct {
 	VM     model.VMID      `json:"vm"`
 	Name   *string         `json:"name,omitempty"`
@@ -26,6 +26,12 @@ type VMUpdate struct {
 	Boot   *model.Boot     `json:"boot,omitempty"`
 
 	Priority *model.Priority `json:"priority,omitempty"`
+
+	// Of the affinity; zero and empty take away.
+	Prefer *model.NodeID `json:"prefer,omitempty"`
+	Backup *model.NodeID `json:"backup,omitempty"`
+	Strict *bool         `json:"strict,omitempty"`
+	Apart  *[]string     `json:"apart,omitempty"`
 }
 
 // VMPower says what a machine shall be. With a node, a machine that is stopped
@@ -64,6 +70,8 @@ type VMMigrate struct {
 	Task model.TaskID `json:"task"`
 	From model.NodeID `json:"from"`
 	To   model.NodeID `json:"to"`
+
+	For model.MoveReason `json:"for,omitempty"`
 }
 
 // VMMigrateEnd decides how a live migration ended. Moved: all of the guest's memory is

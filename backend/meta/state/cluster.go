@@ -196,6 +196,9 @@ func (x *tx) nodeRemove(c command.NodeRemove) (any, error) {
 			}
 		}
 	}
+	if err := x.unwish(n.ID); err != nil {
+		return nil, err
+	}
 	drop(x, &x.nodes, n.ID)
 	if err := x.keyIsDue(); err != nil {
 		return nil, err

@@ -67,6 +67,9 @@ func drawn(t *rapid.T, v *View) command.Command {
 			State: rapid.SampledFrom([]model.VMState{model.VMRunning, model.VMStopped}).Draw(t, "state"),
 		}
 	case 12:
+		if rapid.Bool().Draw(t, "drain") {
+			return command.NodeDrain{Node: node(), Cancel: rapid.Bool().Draw(t, "cancel")}
+		}
 		return command.NodeRemove{Node: node(), Lost: rapid.Bool().Draw(t, "lost")}
 	case 13:
 		return command.DiskUpdate{

@@ -196,7 +196,8 @@ func DecodeResult(k command.Kind, p []byte) (any, error) {
 	case command.KindTokenCreate:
 		return readJSON[model.JoinToken](p)
 	case command.KindTokenRedeem, command.KindNodeUpdate, command.KindNodeVoter, command.KindNodeRemove,
-		command.KindNodeTrust:
+		command.KindNodeTrust,
+		command.KindNodeDrain:
 		return readJSON[model.Node](p)
 	case command.KindDiskAdd, command.KindDiskUpdate, command.KindDiskDrain, command.KindDiskRemove,
 		command.KindDiskFound:

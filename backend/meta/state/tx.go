@@ -277,6 +277,8 @@ func (x *tx) applyPool(cmd command.Command) (any, error) {
 		return x.trustStep(c)
 	case command.NodeTrust:
 		return x.nodeTrust(c)
+	case command.NodeDrain:
+		return x.nodeDrain(c)
 	}
 	return nil, unknown(cmd)
 }

@@ -195,6 +195,7 @@ func cloneVM(v model.VM) model.VM {
 		boot := *v.Boot
 		v.Boot = &boot
 	}
+	v.Affinity.Apart = slices.Clone(v.Affinity.Apart)
 	return v
 }
 

@@ -69,6 +69,9 @@ func (x *tx) vmUpdate(c command.VMUpdate) (any, error) {
 	if c.Priority != nil {
 		vm.Priority, c.Priority = *c.Priority, nil
 	}
+	if err := x.wish(&vm.Affinity, &c); err != nil {
+		return nil, err
+	}
 	if rest := (command.VMUpdate{VM: c.VM}); c != rest && !isOff(vm) {
 		return nil, model.Errorf(model.Conflict, "the vm %q is not off", vm.Name)
 	}
@@ -102,6 +105,7 @@ func (x *tx) vmPower(c command.VMPower) (any, error) {
 	old := vm
 	switch c.Power {
 	case model.PowerOff:
+		vm.Home = 0 // where it starts next is a new question
 	case model.PowerOn:
 		for _, d := range vm.Disks {
 			if v, there := x.volumes.get(d.Volume); there && v.Revert.Due() {
@@ -117,6 +121,11 @@ func (x *tx) vmPower(c command.VMPower) (any, error) {
 			}
 			vm.Node = c.Node
 		}
+		if old.Power != model.PowerOn && atRest(vm) {
+			if err := x.takes(vm.Node, vm); err != nil {
+				return nil, err
+			}
+		}
 		if vm.Node != 0 && atRest(vm) {
 			// From now on it may be running there, whatever was last reported. A
 			// machine that failed is tried again by the same.
@@ -126,7 +135,7 @@ func (x *tx) vmPower(c command.VMPower) (any, error) {
 		return nil, model.Errorf(model.Invalid, "%q is not something a vm can be asked to be", c.Power)
 	}
 	vm.Power = c.Power
-	if vm.Power == old.Power && vm.Node == old.Node && vm.Status == old.Status {
+	if vm.Power == old.Power && vm.Node == old.Node && vm.Status == old.Status && vm.Home == old.Home {
 		return vm, nil
 	}
 	return vm, put(x, &x.vms, vm)
@@ -148,6 +157,9 @@ func (x *tx) vmPlace(c command.VMPlace) (any, error) {
 	}
 	if vm.Node == c.Node {
 		return vm, nil
+	}
+	if err := x.takes(c.Node, vm); err != nil {
+		return nil, err
 	}
 	vm.Node, vm.Migration = c.Node, nil
 	vm.Status = model.VMStatus{State: model.VMStopped, Node: c.Node, Since: x.at}
@@ -206,7 +218,15 @@ func (x *tx) vmMigrate(c command.VMMigrate) (any, error) {
 	if _, err := x.nodes.find(c.To); err != nil {
 		return nil, err
 	}
-	vm.Migration = &model.Migration{Task: c.Task, To: c.To, Began: x.at}
+	if err := x.takes(c.To, vm); err != nil {
+		return nil, err
+	}
+	switch c.For {
+	case model.MoveAsked, model.MoveDrain, model.MoveReturn, model.MoveBalance:
+	default:
+		return nil, model.Errorf(model.Invalid, "%q is not a reason to move a vm", c.For)
+	}
+	vm.Migration = &model.Migration{Task: c.Task, To: c.To, Began: x.at, For: c.For}
 	return vm, put(x, &x.vms, vm)
 }
 
@@ -220,6 +240,13 @@ func (x *tx) vmMigrateEnd(c command.VMMigrateEnd) (any, error) {
 		return vm, model.Errorf(model.Conflict, "the migration of the vm %q is not under way any more", vm.Name)
 	}
 	if c.Moved {
+		vm.Moved = model.Moved{At: x.at, For: vm.Migration.For}
+		switch {
+		case vm.Migration.For != model.MoveDrain || vm.Home == vm.Migration.To:
+			vm.Home = 0
+		case vm.Home == 0:
+			vm.Home = vm.Node
+		}
 		vm.Node = vm.Migration.To
 		vm.Status = model.VMStatus{State: model.VMRunning, Node: vm.Node, Since: vm.Status.Since}
 	}

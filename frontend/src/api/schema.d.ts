@@ -468,6 +468,30 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/nodes/{ref}/drain": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Move all machines off a node, and place none there
+         * @description Needs to be allowed to change a node.
+         */
+        post: operations["drain-node"];
+        /**
+         * Let machines run on a node again, and move those back that a drain took away
+         * @description Needs to be allowed to change a node.
+         */
+        delete: operations["undrain-node"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/openapi.json": {
         parameters: {
             query?: never;
@@ -1174,6 +1198,16 @@ export interface components {
             id: string;
             leader: string;
             name: string;
+            /**
+             * Format: int64
+             * @description drained or being drained
+             */
+            nodes_maintenance: number;
+            /**
+             * Format: int64
+             * @description of these, that are away: somebody works on them
+             */
+            nodes_resting: number;
             /** Format: int64 */
             nodes_total: number;
             /** Format: int64 */
@@ -1474,6 +1508,20 @@ export interface components {
             offset_bytes: number;
             snapshot?: boolean;
         };
+        Maintenance: {
+            /** Format: date-time */
+            since: string;
+            /**
+             * Format: int64
+             * @description machines that run there; 0: it can be stopped
+             */
+            vms_left: number;
+            /**
+             * Format: int64
+             * @description machines that were moved away and will come back
+             */
+            vms_moved: number;
+        };
         MapCache: {
             /**
              * Format: int64
@@ -1565,6 +1613,8 @@ export interface components {
             /** Format: date-time */
             joined: string;
             leader: boolean;
+            /** @description absent: machines may run on it */
+            maintenance?: components["schemas"]["Maintenance"];
             /** Format: int64 */
             memory_bytes: number;
             name: string;
@@ -1572,8 +1622,15 @@ export interface components {
             since?: string;
             up: boolean;
             version: string;
+            /**
+             * Format: int64
+             * @description machines that a drain took from it and that come back
+             */
+            vms_returning: number;
             /** Format: int64 */
             vms_running: number;
+            /** @description machines that do not leave it, or do not come back, with the reason */
+            vms_stuck?: components["schemas"]["StuckVM"][];
             voter: boolean;
         };
         PasswordChange: {
@@ -1626,7 +1683,7 @@ export interface components {
             user: components["schemas"]["User"];
         };
         Settings: {
-            /** @description data moves by itself to make the disks evenly full */
+            /** @description data moves by itself to make the disks evenly full, and machines to make the nodes evenly busy */
             balance: boolean;
             /**
              * Format: int64
@@ -1684,6 +1741,11 @@ export interface components {
         };
         StartSpec: {
             node?: string;
+        };
+        StuckVM: {
+            id: string;
+            name: string;
+            reason: string;
         };
         Task: {
             /** Format: int64 */
@@ -1746,6 +1808,10 @@ export interface components {
             role: "viewer" | "operator" | "admin" | "owner";
         };
         VM: {
+            /** @description groups of machines of which no two run on one node while another can take one */
+            apart: string[];
+            /** @description name of the node for where that one cannot be */
+            backup?: string;
             boot?: components["schemas"]["Boot"];
             /** Format: int64 */
             cpus: number;
@@ -1761,18 +1827,32 @@ export interface components {
             node_name: string;
             /** @enum {string} */
             power: "on" | "off";
+            /** @description name of the node it rather runs on */
+            prefer?: string;
             /** @enum {string} */
             priority: "low" | "normal" | "high";
+            /** @description the node that a drain took it from */
+            returns_to?: string;
             status: components["schemas"]["VMStatus"];
+            /** @description it runs on these two nodes only */
+            strict: boolean;
         };
         VMChange: {
+            /** @description groups of machines of which no two run on one node while another can take one */
+            apart?: string[];
+            /** @description the node for where that one cannot be; empty: none */
+            backup?: string;
             /** Format: int64 */
             cpus?: number;
             /** Format: int64 */
             memory_bytes?: number;
             name?: string;
+            /** @description the node it rather runs on; empty: none */
+            prefer?: string;
             /** @enum {string} */
             priority?: "low" | "normal" | "high";
+            /** @description it runs on these two nodes only */
+            strict?: boolean;
         };
         VMDisk: {
             name: string;
@@ -2724,6 +2804,70 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Disk"];
+                };
+            };
+            /** @description The request was refused or failed. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "drain-node": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description identifier or name */
+                ref: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Node"];
+                };
+            };
+            /** @description The request was refused or failed. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "undrain-node": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description identifier or name */
+                ref: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Node"];
                 };
             };
             /** @description The request was refused or failed. */

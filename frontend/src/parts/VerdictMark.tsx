@@ -1,4 +1,4 @@
-import { IconAlertTriangle, IconCircleCheck, IconUrgent } from '@tabler/icons-react';
+import { IconAlertTriangle, IconCircleCheck, IconTool, IconUrgent } from '@tabler/icons-react';
 import { useTranslation } from 'react-i18next';
 import type { Cluster } from '../api/types';
 import { Mark } from '../ui/Mark';
@@ -14,6 +14,12 @@ export function VerdictMark({ cluster }: { cluster: Cluster }) {
       return (
         <Mark tone="ok" state={level} icon={<IconCircleCheck size={17} />}>
           {t('verdict.healthy')}
+        </Mark>
+      );
+    case 'maintenance':
+      return (
+        <Mark tone="info" state={level} icon={<IconTool size={17} />}>
+          {t('verdict.maintenance')}
         </Mark>
       );
     case 'degraded':

@@ -20,6 +20,8 @@ const well = {
   volumes_unavailable: 0,
   nodes_total: 3,
   nodes_up: 3,
+  nodes_maintenance: 0,
+  nodes_resting: 0,
   columns_out_of_sync: 0,
 } as Cluster;
 
@@ -30,8 +32,15 @@ function Troubles({ cluster }: { cluster: Cluster }) {
 
 describe('the verdict on a cluster', () => {
   it('is healthy without troubles and alarms', () => {
-    expect(verdict(well)).toEqual({ level: 'healthy', troubles: [] });
+    expect(verdict(well)).toEqual({ level: 'healthy', troubles: [], maintenance: 0 });
     expect(verdict({ ...well, alarms: [] }).level).toBe('healthy');
+  });
+
+  it('says that somebody works on a node, which is no trouble', () => {
+    const rests = { ...well, nodes_up: 2, nodes_maintenance: 1, nodes_resting: 1 };
+    expect(verdict(rests)).toEqual({ level: 'maintenance', troubles: [], maintenance: 1 });
+    expect(verdict({ ...rests, nodes_up: 1 }).troubles).toEqual([{ kind: 'nodes', count: 1 }]);
+    expect(verdict({ ...rests, columns_out_of_sync: 1 }).level).toBe('degraded');
   });
 
   it('is as bad as the worst alarm', () => {

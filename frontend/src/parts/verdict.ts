@@ -9,8 +9,10 @@ export type Trouble =
   | { kind: 'alarm'; alarm: Alarm };
 
 export interface Verdict {
-  level: 'healthy' | 'degraded' | 'critical';
+  level: 'healthy' | 'maintenance' | 'degraded' | 'critical';
   troubles: Trouble[];
+  /** How many nodes somebody works on, which is no trouble. */
+  maintenance: number;
 }
 
 /** What tells one trouble from the others of a cluster. */
@@ -29,12 +31,14 @@ export function verdict(c: Cluster): Verdict {
   const grave = alarms.filter((a) => a.severity === 'critical');
   troubles.push(...grave.map(alarmed));
   const critical = troubles.length > 0;
-  const away = c.nodes_total - c.nodes_up;
+  const away = c.nodes_total - c.nodes_up - c.nodes_resting;
   if (away > 0) troubles.push({ kind: 'nodes', count: away });
   if (c.columns_out_of_sync > 0) troubles.push({ kind: 'sync', count: c.columns_out_of_sync });
   troubles.push(...alarms.filter((a) => !grave.includes(a)).map(alarmed));
-  const level = critical ? 'critical' : troubles.length > 0 ? 'degraded' : 'healthy';
-  return { level, troubles };
+  const maintenance = c.nodes_maintenance;
+  const well = maintenance > 0 ? 'maintenance' : 'healthy';
+  const level = critical ? 'critical' : troubles.length > 0 ? 'degraded' : well;
+  return { level, troubles, maintenance };
 }
 
 function alarmed(alarm: Alarm): Trouble {

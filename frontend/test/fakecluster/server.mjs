@@ -33,6 +33,8 @@ const routes = [
   ['GET', /^\/cluster$/, ({ s }) => s.cluster()],
   ['GET', /^\/nodes$/, ({ s }) => ({ items: s.nodeList() })],
   ['GET', /^\/nodes\/([^/]+)$/, ({ s, m }) => s.findNode(m[1])],
+  ['POST', /^\/nodes\/([^/]+)\/drain$/, ({ s, m, user }) => s.drainNode(user, m[1], true)],
+  ['DELETE', /^\/nodes\/([^/]+)\/drain$/, ({ s, m, user }) => s.drainNode(user, m[1], false)],
   ['DELETE', /^\/nodes\/([^/]+)$/, ({ s, m, user }) => s.removeNode(user, m[1])],
   [
     'POST',

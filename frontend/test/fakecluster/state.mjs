@@ -61,6 +61,7 @@ export class State {
       memory_bytes: 32 * GiB,
       hypervisor: true,
       vms_running: 0,
+      vms_returning: 0,
       joined: new Date(this.started - 86_400_000 * 30).toISOString(),
     });
     for (let d = 0; d < disks; d++) {
@@ -133,6 +134,8 @@ export class State {
       cpus,
       memory_bytes: memory,
       priority: 'normal',
+      strict: false,
+      apart: [],
       disks: volumes.map((x) => x.id),
       ...(boot ? { boot } : {}),
       power: 'off',
@@ -325,6 +328,36 @@ export class State {
     this.changed('nodes', 'disks', 'audit');
   }
 
+  /** Moves one machine a second off a node that is drained, and at once back. */
+  drainNode(user, ref, on) {
+    const node = this.findNode(ref);
+    this.#record(user, 'node.drain', node.name);
+    const here = () => this.vms.filter((v) => v.node === node.id && v.power === 'on');
+    const to = this.nodes.find((n) => n !== node && n.up && !n.maintenance);
+    const move = (vm, n) => Object.assign(vm, { node: n.id, node_name: n.name });
+    if (!on) {
+      delete node.maintenance;
+      for (const vm of this.vms.filter((v) => v.returns_to === node.name)) {
+        move(vm, node);
+        delete vm.returns_to;
+      }
+    } else if (!node.maintenance) {
+      node.maintenance = { since: new Date().toISOString(), vms_left: here().length, vms_moved: 0 };
+      const step = () => {
+        const vm = here()[0];
+        if (!vm || !to || !node.maintenance) return;
+        move(vm, to).returns_to = node.name;
+        node.maintenance.vms_left = here().length;
+        node.maintenance.vms_moved++;
+        this.changed('vms', 'nodes');
+        setTimeout(step, 1000).unref();
+      };
+      setTimeout(step, 1000).unref();
+    }
+    this.changed('vms', 'nodes', 'audit');
+    return node;
+  }
+
   createToken(user, { uses = 1, ttl_seconds = 3600 }) {
     const id = idOf(`token-${this.tokens.length}-${Date.now()}`).slice(0, 8);
     const expires = new Date(Date.now() + ttl_seconds * 1000).toISOString();
@@ -370,6 +403,8 @@ export class State {
       quorum: this.fault !== 'quorum',
       nodes_total: this.nodes.length,
       nodes_up: this.nodes.filter((n) => n.up).length,
+      nodes_maintenance: this.nodes.filter((n) => n.maintenance).length,
+      nodes_resting: this.nodes.filter((n) => n.maintenance && !n.up).length,
       vms_total: this.vms.length,
       vms_running: this.vms.filter((v) => v.status.state === 'running').length,
       volumes_total: this.volumes.length,

@@ -1,4 +1,4 @@
-import { IconAlertTriangle } from '@tabler/icons-react';
+import { IconAlertTriangle, IconTool } from '@tabler/icons-react';
 import { useTranslation } from 'react-i18next';
 import type { Cluster, Node } from '../../api/types';
 import { useFormat } from '../../i18n/format';
@@ -12,7 +12,7 @@ export function Headline({ cluster, nodes }: { cluster: Cluster; nodes: Node[] }
   const { t } = useTranslation();
   const format = useFormat();
   const sentence = useTrouble();
-  const { level, troubles } = verdict(cluster);
+  const { level, troubles, maintenance } = verdict(cluster);
   const { pool } = cluster;
   const leader = nodes.find((n) => n.id === cluster.leader);
   return (
@@ -27,13 +27,19 @@ export function Headline({ cluster, nodes }: { cluster: Cluster; nodes: Node[] }
           ))}
         </ul>
       )}
+      {maintenance > 0 && (
+        <p className={classes.maintenance} role="status">
+          <IconTool size={16} aria-hidden="true" />
+          {t('overview.maintenance', { count: maintenance })}
+        </p>
+      )}
       <StaleNote topic="cluster" id={cluster.id} />
       <div className={classes.tiles}>
         <Count
           name={t('overview.nodes')}
           value={`${cluster.nodes_up} / ${cluster.nodes_total}`}
           note={leader ? t('overview.leads', { node: leader.name }) : t('overview.noLeader')}
-          bad={cluster.nodes_up < cluster.nodes_total}
+          bad={cluster.nodes_up + cluster.nodes_resting < cluster.nodes_total}
         />
         <Count
           name={t('overview.vms')}

@@ -5,6 +5,7 @@ import {
   IconDots,
   IconPlugConnectedX,
   IconPlus,
+  IconTool,
   IconTrash,
 } from '@tabler/icons-react';
 import { useState } from 'react';
@@ -16,6 +17,7 @@ import { MetricChart, StaleNote } from '../../parts/charts';
 import { Mark } from '../../ui/Mark';
 import { AddDisk } from './AddDisk';
 import { DiskBay } from './DiskBay';
+import { Drained, DrainNode } from './DrainNode';
 import { RemoveNode } from './RemoveNode';
 import classes from './overview.module.css';
 
@@ -57,6 +59,7 @@ export function NodeColumn({ node, disks }: { node: Node; disks: Disk[] }) {
       <div>
         <p className={classes.nodeLine}>{line.join(' · ')}</p>
         <StaleNote topic="nodes" id={node.id} />
+        <Drained node={node} />
       </div>
       <div className={classes.charts}>
         <MetricChart topic="nodes" id={node.id} kind="cpu" height={58} />
@@ -90,6 +93,14 @@ function NodeMark({ node }: { node: Node }) {
   const { t } = useTranslation();
   const format = useFormat();
   const since = node.since === undefined ? undefined : format.dateTime(node.since);
+  if (node.maintenance) {
+    const state = node.maintenance.vms_left > 0 ? 'draining' : node.up ? 'drained' : 'resting';
+    return (
+      <Mark tone="info" state={state} icon={<IconTool size={15} />} title={since}>
+        {t(`node.${state}`)}
+      </Mark>
+    );
+  }
   if (node.up) {
     return (
       <Mark tone="ok" state="up" icon={<IconCircleCheck size={15} />} title={since}>
@@ -107,7 +118,7 @@ function NodeMark({ node }: { node: Node }) {
 function NodeMenu({ node }: { node: Node }) {
   const { t } = useTranslation();
   const rights = useRights();
-  const [open, setOpen] = useState<'disk' | 'remove' | undefined>();
+  const [open, setOpen] = useState<'disk' | 'drain' | 'remove' | undefined>();
   if (!rights.administer) return null;
   const close = () => setOpen(undefined);
   return (
@@ -126,6 +137,9 @@ function NodeMenu({ node }: { node: Node }) {
           <Menu.Item leftSection={<IconPlus size={16} />} onClick={() => setOpen('disk')}>
             {t('disk.add.title')}
           </Menu.Item>
+          <Menu.Item leftSection={<IconTool size={16} />} onClick={() => setOpen('drain')}>
+            {t(node.maintenance ? 'node.undrain.title' : 'node.drain.title')}
+          </Menu.Item>
           <Menu.Item
             color="red"
             leftSection={<IconTrash size={16} />}
@@ -136,6 +150,7 @@ function NodeMenu({ node }: { node: Node }) {
         </Menu.Dropdown>
       </Menu>
       {open === 'disk' && <AddDisk node={node} onClose={close} />}
+      {open === 'drain' && <DrainNode node={node} onClose={close} />}
       {open === 'remove' && <RemoveNode node={node} onClose={close} />}
     </>
   );

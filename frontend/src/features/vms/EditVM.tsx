@@ -1,7 +1,8 @@
-import { NumberInput, Select, TextInput } from '@mantine/core';
+import { Checkbox, NumberInput, Select, TagsInput, TextInput } from '@mantine/core';
 import { useState } from 'react';
 import { useTranslation } from 'react-i18next';
 import { useConnection } from '../../api/context';
+import { useNodes } from '../../api/queries';
 import type { Priority, VM, VMChange } from '../../api/types';
 import { ActionDialog } from '../../parts/ActionDialog';
 import { command, size } from '../../parts/command';
@@ -13,7 +14,7 @@ import classes from './vms.module.css';
 
 export const priorities: readonly Priority[] = ['high', 'normal', 'low'];
 
-/** Changes a machine; while it is on, only its priority. */
+/** Changes a machine; while it is on, only its priority and where it rather runs. */
 export function EditDialog({ vm, onClose }: { vm: VM; onClose: () => void }) {
   const { t } = useTranslation();
   const connection = useConnection();
@@ -21,10 +22,11 @@ export function EditDialog({ vm, onClose }: { vm: VM; onClose: () => void }) {
   const [cpus, setCPUs] = useState(vm.cpus);
   const [memory, setMemory] = useState(vm.memory_bytes);
   const [priority, setPriority] = useState(vm.priority);
+  const [wish, setWish] = useState(wishOf(vm));
   const { state } = vm.status;
   const off = vm.power === 'off' && (state === 'stopped' || state === 'failed');
   const problem = nameProblem(name);
-  const part = changes(vm, { name, cpus, memory_bytes: memory, priority });
+  const part = changes(vm, { name, cpus, memory_bytes: memory, priority, ...wish });
   return (
     <ActionDialog
       title={t('vm.edit.title', { name: vm.name })}
@@ -75,14 +77,82 @@ export function EditDialog({ vm, onClose }: { vm: VM; onClose: () => void }) {
         data={priorities.map((p) => ({ value: p, label: t(`vm.priority.${p}`) }))}
         allowDeselect={false}
       />
+      <Wishes wish={wish} onChange={setWish} />
     </ActionDialog>
+  );
+}
+
+/** Where a machine rather runs, and which others it stays away from. */
+interface Wish {
+  prefer: string;
+  backup: string;
+  strict: boolean;
+  apart: string[];
+}
+
+function wishOf(vm: VM): Wish {
+  const { prefer = '', backup = '', strict, apart } = vm;
+  return { prefer, backup, strict, apart };
+}
+
+function Wishes({ wish, onChange }: { wish: Wish; onChange: (w: Wish) => void }) {
+  const { t } = useTranslation();
+  const nodes = useNodes().data ?? [];
+  const among = (other: string) => [
+    { value: '', label: t('vm.wish.any') },
+    ...nodes.filter((n) => n.name !== other).map((n) => ({ value: n.name, label: n.name })),
+  ];
+  const { prefer, backup, strict, apart } = wish;
+  const set = (part: Partial<Wish>) => {
+    const w = { ...wish, ...part };
+    onChange({ ...w, strict: w.strict && (w.prefer !== '' || w.backup !== '') });
+  };
+  return (
+    <>
+      <div className={classes.pair}>
+        <Select
+          label={t('vm.wish.prefer')}
+          name="prefer"
+          value={prefer}
+          onChange={(n) => set({ prefer: n ?? '' })}
+          data={among(backup)}
+          allowDeselect={false}
+        />
+        <Select
+          label={t('vm.wish.backup')}
+          name="backup"
+          value={backup}
+          onChange={(n) => set({ backup: n ?? '' })}
+          data={among(prefer)}
+          allowDeselect={false}
+        />
+      </div>
+      <Checkbox
+        label={t('vm.wish.strict')}
+        description={t('vm.wish.strictText')}
+        name="strict"
+        checked={strict}
+        onChange={(e) => set({ strict: e.currentTarget.checked })}
+        disabled={prefer === '' && backup === ''}
+      />
+      <TagsInput
+        label={t('vm.wish.apart')}
+        description={t('vm.wish.apartText')}
+        name="apart"
+        value={apart}
+        onChange={(groups) => set({ apart: [...groups].sort() })}
+        maxTags={8}
+      />
+    </>
   );
 }
 
 /** What differs from what the machine is. */
 export function changes(vm: VM, wanted: Required<VMChange>): VMChange {
+  const is: Required<VMChange> = { ...vm, ...wishOf(vm) };
   const keys = Object.keys(wanted) as (keyof VMChange)[];
-  return Object.fromEntries(keys.filter((k) => wanted[k] !== vm[k]).map((k) => [k, wanted[k]]));
+  const differs = keys.filter((k) => JSON.stringify(wanted[k]) !== JSON.stringify(is[k]));
+  return Object.fromEntries(differs.map((k) => [k, wanted[k]]));
 }
 
 function line(vm: VM, part: VMChange): string {
@@ -91,5 +161,9 @@ function line(vm: VM, part: VMChange): string {
   if (part.cpus !== undefined) words.push('--cpus', String(part.cpus));
   if (part.memory_bytes !== undefined) words.push('--memory', size(part.memory_bytes));
   if (part.priority !== undefined) words.push('--priority', part.priority);
+  if (part.prefer !== undefined) words.push('--prefer', part.prefer);
+  if (part.backup !== undefined) words.push('--backup', part.backup);
+  if (part.strict !== undefined) words.push(part.strict ? '--strict' : '--strict=false');
+  if (part.apart) words.push('--apart', part.apart.join(','));
   return command(...words);
 }

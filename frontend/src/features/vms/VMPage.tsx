@@ -144,6 +144,9 @@ function About({ vm }: { vm: VM }) {
           [t('vm.cpus'), format.count(vm.cpus)],
           [t('metric.memory'), format.bytes(vm.memory_bytes)],
           [t('vm.priority.title'), t(`vm.priority.${vm.priority}`)],
+          ...wishes(vm, t('vm.wish.strict')).map((w) => [t('vm.wish.title'), w] as const),
+          ...(vm.apart.length > 0 ? [[t('vm.wish.apart'), vm.apart.join(', ')] as const] : []),
+          ...(vm.returns_to ? [[t('vm.wish.returns'), vm.returns_to] as const] : []),
           [t('vm.boot'), vm.boot ? vm.boot.kernel.name : t('vm.bootDisk')],
           ...(vm.boot?.append
             ? [[t('vm.append'), <code key="a">{vm.boot.append}</code>] as const]
@@ -154,6 +157,13 @@ function About({ vm }: { vm: VM }) {
       />
     </Panel>
   );
+}
+
+/** Where a machine rather runs, as one line, or none. */
+function wishes(vm: VM, strict: string): string[] {
+  const nodes = [vm.prefer, vm.backup].filter((n) => n);
+  if (nodes.length === 0) return [];
+  return [[...nodes, ...(vm.strict ? [strict] : [])].join(', ')];
 }
 
 function Disks({ vm }: { vm: VM }) {

@@ -1,0 +1,99 @@
+package main
+
+import (
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"drystone.example/drystone/backend/api/schema"
+	"drystone.example/drystone/backend/client"
+	"drystone.example/drystone/backend/model"
+)
+
+const priorityHelp = "low, normal or high: whose turn it is when a node is lost and the others have not room for all"
+
+// editFlags are the flags of vm edit.
+type editFlags struct {
+	name, memory, priority, prefer, backup string
+
+	cpus   int
+	strict bool
+	apart  []string
+}
+
+func newVMEdit(a *app) *cobra.Command {
+	var f editFlags
+	c := &cobra.Command{
+		Use: "edit VM", Short: "Change a machine; its name, processors and memory only while it is off",
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			change, err := f.change(cmd.Flags().Changed)
+			if err != nil {
+				return err
+			}
+			return a.with(cmd, func(c *client.Client) error {
+				vm, err := c.ChangeVM(cmd.Context(), args[0], change)
+				if err != nil {
+					return err
+				}
+				return show(a, vm, printVM)
+			})
+		},
+	}
+	c.Flags().StringVar(&f.name, "name", "", "its name")
+	c.Flags().IntVar(&f.cpus, "cpus", 0, "processors")
+	c.Flags().StringVar(&f.memory, "memory", "", "memory")
+	c.Flags().StringVar(&f.priority, "priority", "", priorityHelp)
+	c.Flags().StringVar(&f.prefer, "prefer", "", `the node it rather runs on; "" for none`)
+	c.Flags().StringVar(&f.backup, "backup", "", `the node for where that one cannot be; "" for none`)
+	c.Flags().BoolVar(&f.strict, "strict", false, "it runs on these two nodes only; --strict=false ends that")
+	c.Flags().StringSliceVar(&f.apart, "apart", nil,
+		`groups of machines of which no two run on one node while another can take one, with commas; "" for none`)
+	return c
+}
+
+// change is what the flags that are given change.
+func (f *editFlags) change(given func(flag string) bool) (c schema.VMChange, err error) {
+	set(&c.Name, &f.name, given("name"))
+	set(&c.CPUs, &f.cpus, given("cpus"))
+	set(&c.Priority, (*model.Priority)(&f.priority), given("priority"))
+	set(&c.Prefer, &f.prefer, given("prefer"))
+	set(&c.Backup, &f.backup, given("backup"))
+	set(&c.Strict, &f.strict, given("strict"))
+	if f.apart == nil {
+		f.apart = []string{}
+	}
+	set(&c.Apart, &f.apart, given("apart"))
+	if given("memory") {
+		b, err := parseSize(f.memory)
+		if err != nil {
+			return c, err
+		}
+		c.Memory = &b
+	}
+	if c == (schema.VMChange{}) {
+		return c, usagef("nothing to change is given")
+	}
+	return c, nil
+}
+
+func set[T any](field **T, value *T, given bool) {
+	if given {
+		*field = value
+	}
+}
+
+// wishes says on which nodes a machine rather runs.
+func wishes(v schema.VM) string {
+	var each []string
+	for _, name := range []string{v.Prefer, v.Backup} {
+		if name != "" {
+			each = append(each, name)
+		}
+	}
+	text := strings.Join(each, ", then ")
+	if v.Strict {
+		text += ", no other"
+	}
+	return text
+}
