@@ -73,6 +73,7 @@ var formats = map[Kind]format{
 	KindCARotate:       {"ca.rotate", read[CARotate]},
 	KindTrustStep:      {"trust.step", read[TrustStep]},
 	KindNodeTrust:      {"node.trust", read[NodeTrust]},
+	KindVMConsole:      {"vm.console", read[VMConsole]},
 }
 
 // wire is what follows the kind and the version.

@@ -91,6 +91,7 @@ func examples() []Command {
 		CARotate{Epoch: 3, CA: "pem", CAKey: secret("sealed"), Heritage: "older"},
 		TrustStep{Keys: 4, Epoch: 5, Except: []model.NodeID{1}},
 		NodeTrust{Node: 1, Trust: model.Trust{Keys: 4, Epoch: 5}},
+		VMConsole{VM: 14, Console: "screen", Writes: true, Closed: true},
 	}
 }
 

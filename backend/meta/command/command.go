@@ -65,6 +65,7 @@ const (
 	KindCARotate       Kind = 49
 	KindTrustStep      Kind = 50
 	KindNodeTrust      Kind = 51
+	KindVMConsole      Kind = 63
 )
 
 // A Command is one change, applied by every node in the order of the log.
