@@ -190,7 +190,7 @@ func (d *Desk) Serve(ctx context.Context, conn net.Conn) {
 		return
 	}
 	defer g.leave(m)
-	to, from, err := d.join(m.ctx, g, m)
+	to, from, err := d.join(m.ctx, g, m) //nolint:contextcheck // the member ends sooner than ctx
 	if err != nil {
 		d.refuse(conn, err)
 		return
