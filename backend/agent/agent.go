@@ -12,6 +12,7 @@ import (
 
 	"drystone.example/drystone/backend/block/server"
 	"drystone.example/drystone/backend/block/volume"
+	"drystone.example/drystone/backend/console"
 	"drystone.example/drystone/backend/guard"
 	"drystone.example/drystone/backend/meta"
 	"drystone.example/drystone/backend/meta/state"
@@ -71,7 +72,8 @@ type Agent struct {
 	wares         hardware
 	reads         *reads
 	busyComparing comparisons
-	guests        *guests // nil on a node that runs none
+	guests        *guests       // nil on a node that runs none
+	consoles      *console.Desk // of the guests
 	Tasks         Tasks
 
 	ctx    context.Context // of everything that outlives a request; ends with Run
@@ -96,6 +98,7 @@ func New(cfg Config) *Agent {
 			agent: a, hypervisor: cfg.Hypervisor, guard: cfg.Guard, pids: cfg.PIDs,
 			all: map[model.VMID]*guest{},
 		}
+		a.consoles = console.New(cfg.Hypervisor, cfg.Log)
 	}
 	cfg.Wire.Handle(callYield, a.handleYield)
 	cfg.Wire.Handle(callMaintain, a.handleMaintain)
@@ -120,7 +123,9 @@ func New(cfg Config) *Agent {
 			a.log.Debug("file was not sent", "node", peer, "err", err)
 		}
 	})
-	cfg.Wire.Serve(serialProto, a.serveSerial)
+	cfg.Wire.Handle(callTicket, a.handleTicket)
+	cfg.Wire.Serve(consoleProto, a.serveConsole)
+	cfg.Wire.Serve(pictureProto, a.servePicture)
 	cfg.Wire.Serve(snapshotProto, a.serveReads)
 	cfg.Wire.Serve(migrateProto, a.serveMigration)
 	return a
@@ -164,6 +169,9 @@ func (a *Agent) Run(ctx context.Context) error {
 		a.guests.closeAll()
 	}
 	a.work.Wait()
+	if a.consoles != nil {
+		a.consoles.Wait()
+	}
 	var errs []error
 	for id, d := range a.disks.all() {
 		a.cfg.Server.Remove(id)

@@ -28,6 +28,13 @@ type arrival struct {
 	answer []byte // written before landed is closed
 }
 
+// A describeCall asks how a machine would be described. For one of the first hardware
+// it is sent as the identifier alone, which is all that older daemons know.
+type describeCall struct {
+	VM       model.VMID `json:"vm"`
+	Hardware int        `json:"hardware"`
+}
+
 type arriveCall struct {
 	VM     model.VMID   `json:"vm"`
 	Task   model.TaskID `json:"task"`
@@ -50,14 +57,19 @@ type landAnswer struct {
 const cookieTime = 5 * time.Second
 
 func (a *Agent) handleDescribe(ctx context.Context, _ model.NodeID, body json.RawMessage) (any, error) {
-	var id model.VMID
-	if err := json.Unmarshal(body, &id); err != nil {
-		return nil, model.Errorf(model.Invalid, "read request: %w", err)
+	var c describeCall
+	if json.Unmarshal(body, &c.VM) != nil {
+		if err := json.Unmarshal(body, &c); err != nil {
+			return nil, model.Errorf(model.Invalid, "read request: %w", err)
+		}
 	}
 	if a.guests == nil {
 		return nil, model.Errorf(model.Unavailable, "this node runs no guests")
 	}
-	vm, err := a.cfg.Meta.Local().VM(id)
+	if c.Hardware > virt.Hardware {
+		return nil, model.Errorf(model.Unavailable, "this node runs a daemon that is too old for the guest's devices")
+	}
+	vm, err := a.cfg.Meta.Local().VM(c.VM)
 	if err != nil {
 		return nil, err
 	}
@@ -65,6 +77,7 @@ func (a *Agent) handleDescribe(ctx context.Context, _ model.NodeID, body json.Ra
 	if err != nil {
 		return nil, err
 	}
+	d.Hardware = c.Hardware
 	return a.guests.hypervisor.Describe(d)
 }
 

@@ -3,9 +3,7 @@ package agent
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"io"
-	"net"
 	"time"
 
 	"drystone.example/drystone/backend/meta/state"
@@ -18,7 +16,6 @@ const (
 	callAddDisk = "disk.add"
 	callGuest   = "guest.do"
 	callCancel  = "task.cancel"
-	serialProto = "serial"
 )
 
 type addDiskCall struct {
@@ -107,52 +104,6 @@ func (a *Agent) handleCancel(_ context.Context, _ model.NodeID, body json.RawMes
 		return nil, model.Errorf(model.Invalid, "read request: %w", err)
 	}
 	return a.Tasks.Cancel(c.Task), nil
-}
-
-// Serial opens the serial port of a running machine, wherever it runs.
-func (a *Agent) Serial(ctx context.Context, vm model.VM) (io.ReadWriteCloser, error) {
-	if vm.Node == 0 || vm.Status.State != model.VMRunning {
-		return nil, model.Errorf(model.Conflict, "vm %s is not running", vm.Name)
-	}
-	conn, err := a.cfg.Wire.Dial(ctx, vm.Node, serialProto)
-	if err != nil {
-		return nil, fmt.Errorf("open serial port: %w", err)
-	}
-	if _, err := io.WriteString(conn, vm.ID.String()); err != nil {
-		conn.Close()
-		return nil, fmt.Errorf("open serial port: %w", err)
-	}
-	return conn, nil
-}
-
-// recentSerial is how much of what a guest wrote before is shown first.
-const recentSerial = 8 << 10
-
-// serveSerial joins a stream of another node with a machine's serial port.
-func (a *Agent) serveSerial(ctx context.Context, peer model.NodeID, conn net.Conn) {
-	name := make([]byte, len(model.VMID(0).String()))
-	if err := conn.SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {
-		return
-	}
-	if _, err := io.ReadFull(conn, name); err != nil {
-		return
-	}
-	id, err := model.ParseID[model.VMID](string(name))
-	if err != nil || a.guests == nil || conn.SetReadDeadline(time.Time{}) != nil {
-		return
-	}
-	port, err := a.guests.hypervisor.DialSerial(ctx, id)
-	if err != nil {
-		a.log.Debug("serial port was not opened", "vm", id, "node", peer, "err", err)
-		return
-	}
-	defer func() { _ = port.Close() }()
-	if log, err := a.guests.hypervisor.SerialLog(id, recentSerial); err == nil {
-		if _, err := conn.Write(log); err != nil {
-			return
-		}
-	}
-	Join(ctx, conn, port)
 }
 
 // Join copies between two connections until one of them ends or ctx does; it

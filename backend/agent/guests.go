@@ -368,7 +368,7 @@ func (g *guests) domain(ctx context.Context, vm model.VM) (virt.Domain, error) {
 	if err != nil {
 		return virt.Domain{}, err
 	}
-	d := virt.Domain{ID: vm.ID, Name: vm.Name, CPUs: vm.CPUs, Memory: vm.Memory, Kernel: kernel}
+	d := virt.Domain{ID: vm.ID, Name: vm.Name, CPUs: vm.CPUs, Memory: vm.Memory, Kernel: kernel, Hardware: virt.Hardware}
 	for _, disk := range vm.Disks {
 		d.Disks = append(d.Disks, virt.Disk{Socket: g.agent.SocketPath(Vhost, disk.Volume), Queues: frontQueues(vm)})
 	}

@@ -181,7 +181,15 @@ func (g *guests) depart(ctx context.Context, vm model.VM, to model.NodeID) (
 	call := func(ctx context.Context, method string, in, out any) error {
 		return g.agent.cfg.Wire.Call(ctx, to, method, in, out)
 	}
-	if err := call(short, callDescribe, vm.ID, &there); err != nil {
+	here, err := g.hypervisor.Guest(short, vm.ID)
+	if err != nil {
+		return nil, "", nil, err
+	}
+	in := any(vm.ID)
+	if here.Hardware > 0 {
+		in = describeCall{vm.ID, here.Hardware}
+	}
+	if err := call(short, callDescribe, in, &there); err != nil {
 		return nil, "", nil, fmt.Errorf("prepare node %s: %w", to, err)
 	}
 	if d, err = g.hypervisor.Depart(short, vm.ID, there); err != nil {
@@ -189,8 +197,8 @@ func (g *guests) depart(ctx context.Context, vm model.VM, to model.NodeID) (
 	}
 	long, stop2 := context.WithTimeout(ctx, arriveTime)
 	defer stop2()
-	in := arriveCall{VM: vm.ID, Task: vm.Migration.Task, Domain: d.Domain, Cookie: d.Cookie}
-	if err := call(long, callArrive, in, &cookie); err != nil {
+	arrive := arriveCall{VM: vm.ID, Task: vm.Migration.Task, Domain: d.Domain, Cookie: d.Cookie}
+	if err := call(long, callArrive, arrive, &cookie); err != nil {
 		d.Close()
 		return nil, "", nil, fmt.Errorf("prepare node %s: %w", to, err)
 	}

@@ -12,7 +12,9 @@ import (
 
 // capabilities are the optional parts of the API that this node has, so that a
 // client of another version knows what to show.
-func capabilities() []string { return []string{"live", "serial-console", "export", "image-import"} }
+func capabilities() []string {
+	return []string{"live", "serial-console", "screen-console", "export", "image-import"}
+}
 
 func (s *Server) getMeta(context.Context, *none) (*out[schema.Meta], error) {
 	view := s.Record.Local()

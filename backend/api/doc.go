@@ -6,5 +6,5 @@
 // in it. A request is authenticated, authorised, validated, and then either read
 // from the record, written to it as a command that carries who asked, or handed
 // to the Service. The package decides nothing about where things go and keeps no
-// state but rate limits, console tickets and the connections it serves.
+// state but rate limits and the connections it serves.
 package api

@@ -107,7 +107,7 @@ func (s *Server) admit(req *http.Request, r route, c call) (call, error) {
 	if err := s.limits.byAddress(r.rate, c); err != nil {
 		return c, err
 	}
-	if r.verb == auth.Public || r.ticketed() { // who has a ticket was asked before
+	if r.verb == auth.Public {
 		return c, nil
 	}
 	c, err := s.authenticate(req, r, c)

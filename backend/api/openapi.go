@@ -156,6 +156,14 @@ func describeSocket(_ huma.API, op *huma.Operation) {
 	op.Parameters = pathParams(op.Path)
 }
 
+func describePicture(_ huma.API, op *huma.Operation) {
+	op.Parameters = pathParams(op.Path)
+	op.Responses["200"] = &huma.Response{
+		Description: "A picture of the screen.",
+		Content:     map[string]*huma.MediaType{"image/png": {Schema: &huma.Schema{Type: huma.TypeString, Format: "binary"}}},
+	}
+}
+
 func describeExport(api huma.API, op *huma.Operation) {
 	op.Parameters = pathParams(op.Path)
 	op.RequestBody = bodyOf[schema.ExportSpec](api, jsonType)

@@ -56,14 +56,14 @@ type mounter func(s *Server, api huma.API, r route, raw func(http.HandlerFunc))
 
 // socket reports whether a route is a websocket, whose client may send its token
 // as a subprotocol.
-func (r route) socket() bool { return r.path == livePath || r.path == serialPath }
-
-// ticketed reports whether a route opens with a ticket instead of a token.
-func (r route) ticketed() bool { return r.path == serialPath }
+func (r route) socket() bool {
+	return r.path == livePath || r.path == serialPath || r.path == screenPath
+}
 
 const (
 	livePath   = "/live"
 	serialPath = "/vms/{ref}/console/serial"
+	screenPath = "/vms/{ref}/console/screen"
 )
 
 // routes is everything that is served under /api/v1, except its own description.
@@ -155,7 +155,9 @@ func machineRoutes() []route {
 		{"POST", "/vms/{ref}/snapshots", auth.Create, auth.Snapshot, perSession, small, quick, "create-vm-snapshots", "Keep all volumes of a machine as they are now", reply((*Server).createVMSnapshots)},
 		{"POST", "/vms/{ref}/migrate", auth.Power, auth.VM, perSession, small, quick, "migrate-vm", "Move a running machine to another node", reply((*Server).migrateVM)},
 		{"POST", "/vms/{ref}/console", auth.Console, auth.VM, perSession, small, quick, "create-console-ticket", "Get a ticket to a console", reply((*Server).createTicket)},
-		{"GET", serialPath, auth.Console, auth.VM, perAddress, nothing, long, "serial-console", "A machine's serial port, by websocket", stream((*Server).serialConsole, describeSocket)},
+		{"GET", "/vms/{ref}/screen.png", auth.Console, auth.VM, perSession, nothing, quick, "get-screen", "What a machine's screen shows", stream((*Server).screenPicture, describePicture)},
+		{"GET", screenPath, auth.Console, auth.VM, perSession, nothing, long, "screen-console", "A machine's screen, keyboard and pointer (RFB), by websocket", stream((*Server).screenConsole, describeSocket)},
+		{"GET", serialPath, auth.Console, auth.VM, perSession, nothing, long, "serial-console", "A machine's serial port, by websocket", stream((*Server).serialConsole, describeSocket)},
 	}
 }
 

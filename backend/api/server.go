@@ -39,7 +39,6 @@ type Server struct {
 	handler http.Handler
 	spec    huma.API
 	limits  limits
-	tickets tickets
 	live    *hub
 
 	// stopping is closed when Run ends, so that streams and consoles, which

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"drystone.example/drystone/backend/api/schema"
+	"drystone.example/drystone/backend/console"
 	"drystone.example/drystone/backend/model"
 )
 
@@ -131,9 +132,16 @@ type Machines interface {
 	// keep them.
 	DeleteVM(ctx context.Context, by model.Actor, id model.VMID, keepDisks bool) error
 
-	// SerialConsole opens the serial port of a running machine, on whichever
-	// node it runs. The caller closes it; ctx bounds only the opening.
-	SerialConsole(ctx context.Context, id model.VMID) (io.ReadWriteCloser, error)
+	// ConsoleTicket makes a ticket to a console of a running machine, which its
+	// node keeps.
+	ConsoleTicket(ctx context.Context, ask console.Ask) (console.Ticket, error)
+
+	// OpenConsole opens a console with a ticket, on whichever node the machine
+	// runs. The caller closes it; ctx bounds only the opening.
+	OpenConsole(ctx context.Context, h console.Hello) (*console.Line, error)
+
+	// Picture takes a screenshot of a running machine, as a PNG file.
+	Picture(ctx context.Context, id model.VMID) ([]byte, error)
 }
 
 // A VMSpec is a machine to be made, with its references resolved.

@@ -5,11 +5,13 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/gorilla/websocket"
 
+	"drystone.example/drystone/backend/api/schema"
 	"drystone.example/drystone/backend/model"
 )
 
@@ -28,22 +30,15 @@ var errSessionEnded = errors.New("the session has ended")
 // a page may use only its own server, and what sends no origin is no page, which
 // must have sent its token in a header or a ticket or be on the node.
 func (s *Server) upgrade(w http.ResponseWriter, req *http.Request, protocol string, limit int64) (*websocket.Conn, error) {
-	offered := false
-	for _, p := range websocket.Subprotocols(req) {
-		offered = offered || p == protocol
-	}
-	if !offered {
-		return nil, model.Errorf(model.Invalid, "this is a websocket of the subprotocol %s", protocol)
-	}
-	if !originAllowed(req) {
-		return nil, model.Errorf(model.Denied, "another web page may not use the api")
+	if err := mayUpgrade(req, protocol); err != nil {
+		return nil, err
 	}
 	up := websocket.Upgrader{
 		HandshakeTimeout: headerTime,
 		ReadBufferSize:   4 << 10,
 		WriteBufferSize:  16 << 10,
 		Subprotocols:     []string{protocol},
-		CheckOrigin:      func(*http.Request) bool { return true }, // done above
+		CheckOrigin:      func(*http.Request) bool { return true }, // done by mayUpgrade
 	}
 	conn, err := up.Upgrade(w, req, nil)
 	if err != nil {
@@ -52,6 +47,17 @@ func (s *Server) upgrade(w http.ResponseWriter, req *http.Request, protocol stri
 	}
 	conn.SetReadLimit(limit)
 	return conn, nil
+}
+
+// mayUpgrade is what upgrade asks of a request.
+func mayUpgrade(req *http.Request, protocol string) error {
+	if !slices.Contains(websocket.Subprotocols(req), protocol) {
+		return model.Errorf(model.Invalid, "this is a websocket of the subprotocol %s", protocol)
+	}
+	if !originAllowed(req) {
+		return model.Errorf(model.Denied, "another web page may not use the api")
+	}
+	return nil
 }
 
 var errUpgrade = errors.New("no websocket came of the request")
@@ -91,6 +97,12 @@ func (s *sender) end(reason error) error {
 		code, text = websocket.ClosePolicyViolation, reason.Error()
 	case errors.Is(reason, errStopping):
 		code, text = websocket.CloseGoingAway, reason.Error()
+	case errors.Is(reason, errTimeUp):
+		code, text = websocket.ClosePolicyViolation, reason.Error()
+	case model.CodeOf(reason) == model.Conflict:
+		code, text = schema.CloseTaken, reason.Error()
+	case model.CodeOf(reason) == model.Unavailable:
+		code, text = websocket.CloseTryAgainLater, "the machine's node does not answer"
 	case model.CodeOf(reason) != model.Internal:
 		code, text = websocket.ClosePolicyViolation, reason.Error()
 	default:

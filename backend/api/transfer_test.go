@@ -11,9 +11,6 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
-	"time"
-
-	"github.com/gorilla/websocket"
 
 	"drystone.example/drystone/backend/api"
 	"drystone.example/drystone/backend/api/apitest"
@@ -140,72 +137,4 @@ func TestExportVolume(t *testing.T) {
 		r.Service.Set(func(s *apitest.Service) { ended = s.Exports == 0 })
 		return ended
 	})
-}
-
-// A ticket opens one console, once, of one machine, for the session that asked.
-func TestConsoleTickets(t *testing.T) {
-	r := apitest.New(t)
-	ctx := t.Context()
-	for _, name := range []string{"web", "other"} {
-		spec := schema.VMSpec{Name: name, CPUs: 1, Memory: 512 << 20, Disks: []schema.DiskFrom{{Size: 1 << 30}}}
-		if _, err := r.Root().CreateVM(ctx, spec); err != nil {
-			t.Fatal(err)
-		}
-	}
-	token := r.Session(t, model.Operator)
-	ticket := func() string {
-		t.Helper()
-		w := post(r, "/vms/web/console", token.Reveal(), "192.0.2.1", `{"kind":"serial"}`)
-		var k schema.ConsoleTicket
-		decode(t, w, &k)
-		if left := time.Until(k.Expires); left > 30*time.Second || !strings.HasPrefix(k.URL, "/api/v1/vms/") {
-			t.Errorf("a ticket for %v at %s", left, k.URL)
-		}
-		return "ticket." + k.Ticket
-	}
-	const proto = "drystone.console.v1"
-	if _, status := dial(t, r, "/vms/web/console/serial", "", proto); status != http.StatusUnauthorized {
-		t.Errorf("without a ticket: %d", status)
-	}
-	if _, status := dial(t, r, "/vms/other/console/serial", "", proto, ticket()); status != http.StatusForbidden {
-		t.Errorf("of another machine: %d", status)
-	}
-	once := ticket()
-	conn, status := dial(t, r, "/vms/web/console/serial", "", proto, once)
-	if status != http.StatusSwitchingProtocols || conn.Subprotocol() != proto {
-		t.Fatalf("with a ticket: %d", status)
-	}
-	if _, status := dial(t, r, "/vms/web/console/serial", "", proto, once); status != http.StatusUnauthorized {
-		t.Errorf("with a used ticket: %d", status)
-	}
-	if err := conn.WriteMessage(websocket.BinaryMessage, []byte("ls\n")); err != nil {
-		t.Fatal(err)
-	}
-	buf := make([]byte, 3)
-	guest := r.Service.Guest()
-	if _, err := io.ReadFull(guest, buf); err != nil || string(buf) != "ls\n" {
-		t.Errorf("the guest read %q, %v", buf, err)
-	}
-	if err := guest.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if _, _, err := conn.ReadMessage(); !websocket.IsCloseError(err, websocket.CloseNormalClosure) {
-		t.Errorf("after the guest's end: %v", err)
-	}
-	late := ticket()
-	if err := r.With(t, token).Logout(ctx); err != nil {
-		t.Fatal(err)
-	}
-	if _, status := dial(t, r, "/vms/web/console/serial", "", proto, late); status != http.StatusUnauthorized {
-		t.Errorf("after the log-out: %d", status)
-	}
-	apitest.WaitFor(t, "the log", func() bool {
-		return strings.Contains(r.Log.String(), "console opened") && strings.Contains(r.Log.String(), "console closed")
-	})
-	if log := r.Log.String(); strings.Contains(log, strings.TrimPrefix(once, "ticket.")) {
-		t.Error("a ticket is in the log")
-	}
-	viewer := r.As(t, model.Viewer)
-	_, err := viewer.Console(ctx, "web")
-	apitest.CodeIs(t, "a viewer's console", err, model.Denied)
 }

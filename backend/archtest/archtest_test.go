@@ -41,6 +41,7 @@ var allowed = map[string]string{
 	"placement":    "model",
 	"meta/command": "model",
 	"api/schema":   "model",
+	"console":      "model",
 	"block/layout": "model must",
 	// level 2
 	"wire":         "model must pki sock",
@@ -56,10 +57,10 @@ var allowed = map[string]string{
 	"block/server": "block/disk block/layout wire sock iobuf model must",
 	// level 4
 	"auth":    "model",
-	"agent":   "unixsock block/volume block/server block/device block/disk block/layout vhost nbd virt guard proc meta meta/command meta/state wire placement metrics iobuf model must",
+	"agent":   "unixsock block/volume block/server block/device block/disk block/layout vhost nbd virt console guard proc meta meta/command meta/state wire placement metrics iobuf model must",
 	"control": "meta meta/command meta/state wire placement pki gossip model must",
 	// level 5
-	"api":    "api/schema auth meta/command meta/state metrics unixsock model must",
+	"api":    "api/schema auth console meta/command meta/state metrics unixsock model must",
 	"client": "api/schema pki model",
 	// level 6 and 7
 	"node":          "*",

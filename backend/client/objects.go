@@ -2,6 +2,8 @@ package client
 
 import (
 	"context"
+	"errors"
+	"io"
 	"net/http"
 	"strconv"
 
@@ -245,6 +247,23 @@ func (c *Client) Tasks(ctx context.Context) (schema.List[schema.Task], error) {
 func (c *Client) CancelTask(ctx context.Context, id model.TaskID) error {
 	return c.remove(ctx, at("tasks", id.String()))
 }
+
+// Screen is what the screen of a running machine shows, as a PNG file.
+func (c *Client) Screen(ctx context.Context, ref string) ([]byte, error) {
+	req, err := c.request(ctx, http.MethodGet, at("vms", ref, "screen.png"), nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := c.send(req)
+	if err != nil {
+		return nil, err
+	}
+	p, err := io.ReadAll(io.LimitReader(resp.Body, maxPicture))
+	return p, errors.Join(err, resp.Body.Close())
+}
+
+// maxPicture bounds a screenshot.
+const maxPicture = 80 << 20
 
 // Audit lists who changed what, after an index.
 func (c *Client) Audit(ctx context.Context, after uint64, limit int) (schema.List[model.AuditRow], error) {

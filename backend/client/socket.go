@@ -92,16 +92,19 @@ func (l *Live) Close() error {
 	return l.conn.Close() //nolint:wrapcheck // as the connection has it
 }
 
-// A Console is a machine's serial port. Reading and writing may go on at the same
-// time, each in one goroutine.
+// A Console is a machine's screen or serial port. Reading and writing may go on at
+// the same time, each in one goroutine.
 type Console struct {
+	// Notice is called by Read when who is there changes, if it is not nil.
+	Notice func(schema.ConsoleNotice)
+
 	conn *websocket.Conn
 	rest []byte
 }
 
-// Console opens the serial port of a running machine.
-func (c *Client) Console(ctx context.Context, ref string) (*Console, error) {
-	t, err := post[schema.ConsoleTicket](ctx, c, at("vms", ref, "console"), schema.ConsoleSpec{Kind: "serial"})
+// Console opens a console of a running machine.
+func (c *Client) Console(ctx context.Context, ref string, spec schema.ConsoleSpec) (*Console, error) {
+	t, err := post[schema.ConsoleTicket](ctx, c, at("vms", ref, "console"), spec)
 	if err != nil {
 		return nil, err
 	}
@@ -113,17 +116,27 @@ func (c *Client) Console(ctx context.Context, ref string) (*Console, error) {
 	return &Console{conn: conn}, nil
 }
 
-// Read reads what the machine wrote; io.EOF is its end of the port.
+// Read reads what the machine wrote. The error is io.EOF when the machine ended the
+// console: it stopped, or went to another node. It has the code Conflict when somebody
+// took over.
 func (k *Console) Read(p []byte) (int, error) {
 	for len(k.rest) == 0 {
-		_, message, err := k.conn.ReadMessage()
-		if websocket.IsCloseError(err, websocket.CloseNormalClosure) {
+		kind, message, err := k.conn.ReadMessage()
+		switch e, _ := errors.AsType[*websocket.CloseError](err); {
+		case websocket.IsCloseError(err, websocket.CloseNormalClosure):
 			return 0, io.EOF
-		}
-		if err != nil {
+		case websocket.IsCloseError(err, schema.CloseTaken):
+			return 0, model.Errorf(model.Conflict, "%s", e.Text)
+		case err != nil:
 			return 0, ended(err)
+		case kind == websocket.BinaryMessage:
+			k.rest = message
+			continue
 		}
-		k.rest = message
+		var n schema.ConsoleNotice
+		if json.Unmarshal(message, &n) == nil && k.Notice != nil {
+			k.Notice(n)
+		}
 	}
 	n := copy(p, k.rest)
 	k.rest = k.rest[n:]

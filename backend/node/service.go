@@ -13,6 +13,7 @@ import (
 	"drystone.example/drystone/backend/agent"
 	"drystone.example/drystone/backend/api"
 	"drystone.example/drystone/backend/api/schema"
+	"drystone.example/drystone/backend/console"
 	"drystone.example/drystone/backend/meta/command"
 	"drystone.example/drystone/backend/model"
 	"drystone.example/drystone/backend/placement"
@@ -430,10 +431,26 @@ func (s service) DeleteVM(ctx context.Context, by model.Actor, id model.VMID, ke
 	return err
 }
 
-func (s service) SerialConsole(ctx context.Context, id model.VMID) (io.ReadWriteCloser, error) {
+func (s service) ConsoleTicket(ctx context.Context, ask console.Ask) (console.Ticket, error) {
+	vm, err := s.n.meta.Local().VM(ask.VM)
+	if err != nil {
+		return console.Ticket{}, err
+	}
+	return s.n.agent.ConsoleTicket(ctx, vm, ask)
+}
+
+func (s service) OpenConsole(ctx context.Context, h console.Hello) (*console.Line, error) {
+	vm, err := s.n.meta.Local().VM(h.VM)
+	if err != nil {
+		return nil, err
+	}
+	return s.n.agent.OpenConsole(ctx, vm, h)
+}
+
+func (s service) Picture(ctx context.Context, id model.VMID) ([]byte, error) {
 	vm, err := s.n.meta.Local().VM(id)
 	if err != nil {
 		return nil, err
 	}
-	return s.n.agent.Serial(ctx, vm)
+	return s.n.agent.Picture(ctx, vm)
 }

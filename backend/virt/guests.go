@@ -116,9 +116,11 @@ func (h *Hypervisor) look(l *libvirt.Libvirt, d libvirt.Domain) (Guest, error) {
 		return Guest{}, err
 	}
 	if err == nil {
-		if _, g.Revision, err = parseMetadata(doc); err != nil {
+		m, err := parseMetadata(doc)
+		if err != nil {
 			return Guest{}, err
 		}
+		g.Revision, g.Hardware = m.Revision, m.Hardware
 	}
 	if p, err := proc.GuestOf(h.pids, vm); err == nil {
 		g.Process = p.ID

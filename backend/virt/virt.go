@@ -50,7 +50,14 @@ type Domain struct {
 	Memory   model.Bytes
 	Disks    []Disk
 	Kernel   *Kernel // nil: it boots from its first disk
+	Hardware int     // the version of its devices: Hardware, or that of a guest that runs
 }
+
+// Hardware is the version of the devices that a machine is started with: 1 has a USB
+// bus with a tablet, by which a guest's pointer is where the person's is. A guest keeps
+// its version until it is started anew, also when it moves: QEMU takes a guest's state
+// only into the same devices.
+const Hardware = 1
 
 // A Disk is a vhost-user-blk back end, in order: vda, vdb, ... QEMU connects to
 // the socket when the machine starts and again, once a second, whenever the
@@ -84,6 +91,7 @@ const (
 type Guest struct {
 	VM       model.VMID
 	Revision uint64
+	Hardware int // of Domain
 	State    State
 	Reason   string  // libvirt's word for why: booted, shutdown, destroyed, crashed, failed, ...
 	Process  proc.ID // zero unless there is a QEMU

@@ -52,6 +52,8 @@ func testDomain() Domain {
 // machine a guest sees.
 func TestXML(t *testing.T) {
 	kernel := testDomain()
+	now := testDomain()
+	now.Hardware = Hardware
 	kernel.Kernel = &Kernel{
 		Path: "/srv/files/k", Initrd: "/srv/files/i", Append: `console=ttyS0 a="<&>'"`,
 	}
@@ -61,6 +63,7 @@ func TestXML(t *testing.T) {
 	}{
 		"disk-kvm":   {KVM, testDomain()},
 		"kernel-tcg": {TCG, kernel},
+		"hardware":   {KVM, now},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := testHypervisor(t, tt.accel).xml(tt.d)

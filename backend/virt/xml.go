@@ -25,6 +25,7 @@ type metadata struct {
 	Space    string     `xml:"xmlns,attr"`
 	ID       model.VMID `xml:"id"`
 	Revision uint64     `xml:"revision"`
+	Hardware int        `xml:"hardware,omitempty"`
 }
 
 // The bounds that keep a mistake from libvirt's more obscure errors.
@@ -115,7 +116,7 @@ func printable(what, s string) error {
 
 // xml makes libvirt's description of a validated domain.
 func (h *Hypervisor) xml(d Domain) (string, error) {
-	meta, err := xml.Marshal(metadata{Space: metadataURI, ID: d.ID, Revision: d.Revision})
+	meta, err := xml.Marshal(metadata{Space: metadataURI, ID: d.ID, Revision: d.Revision, Hardware: d.Hardware})
 	if err != nil {
 		return "", fmt.Errorf("describe machine %s: %w", d.ID, err)
 	}
@@ -199,6 +200,13 @@ func (h *Hypervisor) devices(d Domain) *libvirtxml.DomainDeviceList {
 			},
 		}},
 	}
+	if d.Hardware >= 1 { // keys are the PS/2 keyboard's, which every guest can read
+		list.Controllers[0].Model = "qemu-xhci"
+		list.Inputs = []libvirtxml.DomainInput{{ // libvirt compares the address when a guest moves
+			Type: "tablet", Bus: "usb",
+			Address: &libvirtxml.DomainAddress{USB: &libvirtxml.DomainAddressUSB{Bus: &zero, Port: "1"}},
+		}}
+	}
 	for i, disk := range d.Disks {
 		list.Disks = append(list.Disks, vhostDisk(i, disk, d))
 	}
@@ -248,12 +256,11 @@ func vhostDisk(i int, disk Disk, d Domain) libvirtxml.DomainDisk {
 }
 
 // parseMetadata reads the element back from libvirt.
-func parseMetadata(doc string) (model.VMID, uint64, error) {
-	var m metadata
+func parseMetadata(doc string) (m metadata, err error) {
 	if err := xml.Unmarshal([]byte(doc), &m); err != nil {
-		return 0, 0, fmt.Errorf("read a machine's metadata: %w", err)
+		return m, fmt.Errorf("read a machine's metadata: %w", err)
 	}
-	return m.ID, m.Revision, nil
+	return m, nil
 }
 
 // vmOf reads a machine's identifier from its name, if it is ours.

@@ -128,8 +128,8 @@ func TestLiveRefused(t *testing.T) {
 	}
 }
 
-// A machine's console comes through both ways. Its ticket is all the node needs:
-// the session is not offered beside it.
+// A machine's console comes through both ways. Beside its ticket the node is shown
+// the session, in a header: no token is offered as a subprotocol.
 func TestConsole(t *testing.T) {
 	n, a := startNode(t), startApp(t)
 	session := a.remember(t, n, n.ca.Pin(), n.address)
@@ -161,6 +161,9 @@ func TestConsole(t *testing.T) {
 	}
 	if err := conn.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
 		t.Fatal(err)
+	}
+	if kind, got, err := conn.ReadMessage(); err != nil || kind != websocket.TextMessage || !strings.Contains(string(got), `"writes":true`) {
+		t.Errorf("first the page read %q, %v; want a notice of who is there", got, err)
 	}
 	if _, got, err := conn.ReadMessage(); err != nil || string(got) != "\x1b[1mfiles\xff" {
 		t.Errorf("the page read %q, %v", got, err)

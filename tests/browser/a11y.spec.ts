@@ -1,26 +1,7 @@
 // What axe finds on the main screens, in both schemes: contrast, names, roles.
-import { readFileSync } from 'node:fs';
-import { createRequire } from 'node:module';
-import type { AxeResults } from 'axe-core';
 import { expect, test } from '@playwright/test';
 import type { Page } from '@playwright/test';
-import { choose, cluster, logIn } from './cluster';
-
-const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
-
-/** Fails with each finding's rule, its help and the elements it is about. */
-async function clean(page: Page, screen: string): Promise<void> {
-  // Evaluated, not added as a script: the page's content policy forbids that, rightly.
-  await page.evaluate(axe);
-  const found = await page.evaluate(async () => {
-    const { axe } = window as unknown as { axe: { run: (o: object) => Promise<AxeResults> } };
-    const { violations } = await axe.run({ resultTypes: ['violations'] });
-    return violations.map(
-      (v) => `${v.id}: ${v.help}\n  ${v.nodes.map((n) => n.html.slice(0, 160)).join('\n  ')}`,
-    );
-  });
-  expect.soft(found, screen).toEqual([]);
-}
+import { choose, clean, cluster, logIn } from './cluster';
 
 async function go(page: Page, path: string): Promise<void> {
   await page.evaluate((to) => {

@@ -219,7 +219,7 @@ func (n *node) domain(name string, d *disk, more ...string) virt.Domain {
 	}
 	words := []string{"console=ttyS0", "quiet", "panic=5", "drystone.rate=100", "drystone.area=16M"}
 	return virt.Domain{
-		ID: model.NewID[model.VMID](), Name: name, Revision: 7, CPUs: 1, Memory: 128 << 20,
+		ID: model.NewID[model.VMID](), Name: name, Revision: 7, Hardware: virt.Hardware, CPUs: 1, Memory: 128 << 20,
 		Disks: []virt.Disk{{Socket: d.socket}},
 		Kernel: &virt.Kernel{
 			Path: filepath.Join(dir, "vmlinuz"), Initrd: filepath.Join(dir, "initrd.img"),

@@ -28,6 +28,7 @@ import (
 	"drystone.example/drystone/backend/api/schema"
 	"drystone.example/drystone/backend/auth"
 	"drystone.example/drystone/backend/client"
+	"drystone.example/drystone/backend/console"
 	"drystone.example/drystone/backend/meta/command"
 	"drystone.example/drystone/backend/meta/state"
 	"drystone.example/drystone/backend/metrics"
@@ -102,7 +103,8 @@ type Service struct {
 	Scrubs  []schema.Task
 	Leads   model.Leading
 
-	guests chan net.Conn // the guests' ends of consoles
+	guests machines // the guests' ends of consoles
+	desk   *console.Desk
 }
 
 // as gives what a command returned its type.
@@ -389,11 +391,39 @@ func (s *Service) DeleteVM(ctx context.Context, by model.Actor, id model.VMID, k
 	return err
 }
 
-func (s *Service) SerialConsole(context.Context, model.VMID) (io.ReadWriteCloser, error) {
+// The consoles are those of a node, of machines that are in this test.
+
+func (s *Service) ConsoleTicket(_ context.Context, ask console.Ask) (console.Ticket, error) {
+	return s.desk.Issue(ask)
+}
+
+func (s *Service) OpenConsole(ctx context.Context, h console.Hello) (*console.Line, error) {
+	near, far := net.Pipe()
+	go func() { // ends with the line
+		defer far.Close()
+		s.desk.Serve(context.WithoutCancel(ctx), far)
+	}()
+	return console.Open(ctx, near, h)
+}
+
+func (s *Service) Picture(context.Context, model.VMID) ([]byte, error) {
+	return []byte("\x89PNG"), s.failure()
+}
+
+// machines are what the desk connects to.
+type machines chan net.Conn
+
+func (m machines) DialSerial(context.Context, model.VMID) (net.Conn, error) {
 	ours, guest := net.Pipe()
-	s.guests <- guest
+	m <- guest
 	return ours, nil
 }
+
+func (m machines) DialDisplay(ctx context.Context, vm model.VMID) (net.Conn, error) {
+	return m.DialSerial(ctx, vm)
+}
+
+func (m machines) SerialLog(model.VMID, int) ([]byte, error) { return nil, nil }
 
 // Guest waits for the next console and returns the guest's end of it.
 func (s *Service) Guest() net.Conn { return <-s.guests }
@@ -564,8 +594,9 @@ func New(t *testing.T) *Rig {
 	r := &Rig{Record: &Record{store: store}, Log: &Log{}, Socket: filepath.Join(dir, "api.sock")}
 	r.Service = &Service{
 		record: r.Record, Files: map[string][]byte{}, Images: map[string][]byte{},
-		guests: make(chan net.Conn, 16), Broken: make(chan struct{}), Up: map[model.NodeID]bool{Self: true, Other: true},
+		guests: make(machines, 16), Broken: make(chan struct{}), Up: map[model.NodeID]bool{Self: true, Other: true},
 	}
+	r.Service.desk = console.New(r.Service.guests, slog.New(slog.DiscardHandler))
 	hasher := auth.NewHasher(quickHash)
 	r.fill(t, hasher)
 	numbers := metrics.New(metrics.Config{Self: Self, Source: numbers{}, Peers: numbers{}, Log: slog.New(slog.DiscardHandler)})

@@ -103,12 +103,26 @@ type MigrateSpec struct {
 
 // A ConsoleSpec asks for a way to a machine's console.
 type ConsoleSpec struct {
-	Kind string `json:"kind" enum:"serial"`
+	Kind string `json:"kind" enum:"screen,serial"`
+	Mode string `json:"mode,omitempty" enum:"use,watch,take" doc:"use: write unless somebody else does, and watch otherwise; watch: only watch; take: write, and end the console of who did; use unless given"`
 }
 
-// A ConsoleTicket opens one console, once, within seconds.
+// A ConsoleTicket opens one console, once, within seconds, for the session that asked
+// for it.
 type ConsoleTicket struct {
 	Ticket  string    `json:"ticket"`
 	Expires time.Time `json:"expires"`
 	URL     string    `json:"url"` // path of the websocket
 }
+
+// A ConsoleNotice is a text message of a console's websocket: who is there. It comes
+// first, and again whenever that changes.
+type ConsoleNotice struct {
+	Writes   bool     `json:"writes"` // whether this websocket may write
+	Writer   string   `json:"writer"` // who does; empty: nobody
+	Watchers []string `json:"watchers"`
+}
+
+// CloseTaken is the code with which a console's websocket is closed when somebody
+// takes over.
+const CloseTaken = 4001

@@ -4,15 +4,12 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -91,7 +88,7 @@ func newVM(a *app) *cobra.Command {
 		newVMPower(a, schema.PowerStop, "Stop a machine at once, as if unplugged"),
 		newVMPower(a, schema.PowerShutdown, "Ask a machine's guest to shut down"),
 		newVMPower(a, schema.PowerReset, "Reset a machine"),
-		newVMMigrate(a), newVMDelete(a), newVMSnapshot(a), newVMConsole(a))
+		newVMMigrate(a), newVMDelete(a), newVMSnapshot(a), newVMConsole(a), newVMScreen(a))
 }
 
 // vmFlags are the flags of vm create.
@@ -348,90 +345,4 @@ func newVMDelete(a *app) *cobra.Command {
 	c.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
 	c.Flags().BoolVar(&keep, "keep-disks", false, "leave its volumes")
 	return c
-}
-
-// escape ends a console, as it does in telnet: Ctrl-].
-const escape = 0x1d
-
-func newVMConsole(a *app) *cobra.Command {
-	var serial bool
-	c := &cobra.Command{
-		Use: "console VM --serial", Short: "Use a machine's serial port; Ctrl-] leaves", Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if !serial {
-				return usagef("only --serial is a console here; the web page has the screen")
-			}
-			return a.with(cmd, func(c *client.Client) error { return a.console(cmd.Context(), c, args[0]) })
-		},
-	}
-	c.Flags().BoolVar(&serial, "serial", false, "the serial port")
-	return c
-}
-
-// console joins the terminal and a serial port until either ends.
-func (a *app) console(ctx context.Context, c *client.Client, ref string) error {
-	port, err := c.Console(ctx, ref)
-	if err != nil {
-		return err
-	}
-	stop := context.AfterFunc(ctx, func() { port.Close() }) //nolint:errcheck // to wake the readers
-	defer stop()
-	restore, err := rawTerminal(a.in)
-	if err != nil {
-		return errors.Join(err, port.Close())
-	}
-	defer restore()
-	if isTerminal(a.in) {
-		say(a.err, "connected; Ctrl-] leaves\r\n")
-	}
-	// The reader of the keyboard cannot be woken, so it is not waited for: the
-	// process ends after this.
-	left := make(chan error, 1)
-	go func() { left <- typeInto(port, a.in) }()
-	var copying sync.WaitGroup
-	came := make(chan error, 1)
-	copying.Go(func() {
-		_, err := io.Copy(a.out, port)
-		came <- err
-	})
-	select {
-	case err = <-came:
-	case err = <-left:
-		if errors.Is(err, io.EOF) { // the input has ended, not the machine
-			err = <-came
-		}
-	}
-	if ctx.Err() != nil {
-		err = nil
-	}
-	if late := port.Close(); err == nil && !errors.Is(late, net.ErrClosed) { // who was told to end closed it
-		err = late
-	}
-	copying.Wait()
-	return err
-}
-
-// typeInto sends what is typed. It returns nil after the escape and io.EOF at the
-// end of the input.
-func typeInto(port io.Writer, in io.Reader) error {
-	buf := make([]byte, 1024)
-	for {
-		n, err := in.Read(buf)
-		p := buf[:n]
-		i := strings.IndexByte(string(p), escape)
-		if i >= 0 {
-			p = p[:i]
-		}
-		if len(p) > 0 {
-			if _, err := port.Write(p); err != nil {
-				return err //nolint:wrapcheck // it has its sentence
-			}
-		}
-		switch {
-		case i >= 0:
-			return nil
-		case err != nil:
-			return err //nolint:wrapcheck // io.EOF is told apart
-		}
-	}
 }

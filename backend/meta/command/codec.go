@@ -74,6 +74,7 @@ var formats = map[Kind]format{
 	KindTrustStep:      {"trust.step", read[TrustStep]},
 	KindNodeTrust:      {"node.trust", read[NodeTrust]},
 	KindNodeDrain:      {"node.drain", read[NodeDrain]},
+	KindVMConsole:      {"vm.console", read[VMConsole]},
 }
 
 // wire is what follows the kind and the version.

@@ -92,6 +92,7 @@ func examples() []Command {
 		TrustStep{Keys: 4, Epoch: 5, Except: []model.NodeID{1}},
 		NodeTrust{Node: 1, Trust: model.Trust{Keys: 4, Epoch: 5}},
 		NodeDrain{Node: 1, Cancel: true},
+		VMConsole{VM: 14, Console: "screen", Writes: true, Closed: true},
 	}
 }
 

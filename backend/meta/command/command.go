@@ -66,6 +66,7 @@ const (
 	KindTrustStep      Kind = 50
 	KindNodeTrust      Kind = 51
 	KindNodeDrain      Kind = 52
+	KindVMConsole      Kind = 63
 )
 
 // A Command is one change, applied by every node in the order of the log.

@@ -86,6 +86,15 @@ type VMMigrateEnd struct {
 	Moved bool         `json:"moved"`
 }
 
+// VMConsole says that somebody opened a machine's console, or closed it. It changes
+// nothing: it is for the audit log. Returns nothing.
+type VMConsole struct {
+	VM      model.VMID `json:"vm"`
+	Console string     `json:"console"` // "screen" or "serial"
+	Writes  bool       `json:"writes,omitempty"`
+	Closed  bool       `json:"closed,omitempty"`
+}
+
 // VMDelete forgets a machine that is off and stopped, and with Disks its volumes
 // too, by the rules of VolumeDelete: all or nothing. Returns the model.VM as it
 // was.
@@ -104,6 +113,7 @@ func (VMDelete) Kind() Kind { return KindVMDelete }
 
 func (VMMigrate) Kind() Kind    { return KindVMMigrate }
 func (VMMigrateEnd) Kind() Kind { return KindVMMigrateEnd }
+func (VMConsole) Kind() Kind    { return KindVMConsole }
 
 // Object implements Command, here and below.
 func (c VMCreate) Object() string { return "vm " + c.ID.String() }
@@ -115,3 +125,4 @@ func (c VMDelete) Object() string { return "vm " + c.VM.String() }
 
 func (c VMMigrate) Object() string    { return "vm " + c.VM.String() }
 func (c VMMigrateEnd) Object() string { return "vm " + c.VM.String() }
+func (c VMConsole) Object() string    { return "vm " + c.VM.String() }

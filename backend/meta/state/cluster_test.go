@@ -322,6 +322,39 @@ func TestAudit(t *testing.T) {
 	}
 }
 
+// That somebody opened a console, or closed it, changes nothing but the audit log.
+func TestAuditOfConsoles(t *testing.T) {
+	r := small(t)
+	r.ok(command.VMCreate{ID: 14, Name: "web", CPUs: 1, Memory: 1 << 28, Boot: &model.Boot{
+		Kernel: model.FileRef{Name: "vmlinuz", SHA256: strings.Repeat("0", 64), Size: 1},
+	}})
+	before := r.store.View()
+	r.by = model.Actor{User: "kim", UserID: owner, Role: model.Owner}
+	r.ok(command.VMConsole{VM: 14, Console: "screen", Writes: true})
+	r.ok(command.VMConsole{VM: 14, Console: "serial"})
+	r.ok(command.VMConsole{VM: 14, Console: "screen", Writes: true, Closed: true})
+	r.refused(model.Invalid, command.VMConsole{VM: 14, Console: "door"})
+	r.refused(model.NotFound, command.VMConsole{VM: 15, Console: "screen"})
+	r.ok(command.VMConsole{VM: 15, Console: "screen", Closed: true})
+	now := r.store.View()
+	if now.Changed(VMs) != before.Changed(VMs) {
+		t.Error("a machine has changed")
+	}
+	rows, err := now.NewestAudit(t.Context(), 6)
+	if err != nil {
+		t.Fatal(err)
+	}
+	web := "vm " + model.VMID(14).String()
+	for i, want := range []string{
+		"vm " + model.VMID(15).String() + " screen closed", "vm " + model.VMID(15).String(), web,
+		web + " web screen closed", web + " web serial opened to watch", web + " web screen opened",
+	} {
+		if rows[i].Object != want || rows[i].Verb != "vm.console" || rows[i].Actor.User != "kim" {
+			t.Errorf("row %d is %+v, want one of %q", i, rows[i], want)
+		}
+	}
+}
+
 // The audit log has a bound: the oldest rows go, the same ones on every node.
 func TestAuditBounded(t *testing.T) {
 	tail := auditTail{count: MaxAudit + auditSlack}

@@ -222,7 +222,7 @@ func DecodeResult(k command.Kind, p []byte) (any, error) {
 		return readJSON[model.Snapshot](p)
 	case command.KindVolumeClone:
 		return readJSON[model.Cloned](p)
-	case command.KindTokenDelete, command.KindSessionDelete:
+	case command.KindTokenDelete, command.KindSessionDelete, command.KindVMConsole:
 		return nil, nil
 	}
 	return nil, fmt.Errorf("command %d is not known to this daemon", uint8(k))

@@ -143,7 +143,7 @@ func (b *batch) apply(index uint64, env command.Envelope) (Outcome, error) {
 	if out.Index != index { // it came again
 		return out, nil
 	}
-	changes := len(b.x.writes) > 0
+	changes := len(b.x.writes) > 0 || b.x.fact
 	for _, n := range b.x.nouns {
 		b.changed[n] = index
 	}

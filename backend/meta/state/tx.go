@@ -55,6 +55,7 @@ type tx struct {
 	writes []write
 	undo   []func()
 	nouns  []Noun
+	fact   bool // it is for the audit log, though it changes nothing
 }
 
 func newTx(t tables) *tx { return &tx{tables: t, owned: map[string]bool{}} }
@@ -115,7 +116,7 @@ func (x *tx) run(index uint64, e command.Envelope) (Outcome, error) {
 		return r.outcome(), nil
 	}
 	x.index, x.at, x.actor, x.object = index, e.At, e.Actor, e.Command.Object()
-	x.writes, x.undo, x.nouns = nil, nil, nil
+	x.writes, x.undo, x.nouns, x.fact = nil, nil, nil, false
 	out := Outcome{Request: e.Request, Index: index}
 	err := x.allowed()
 	if err == nil {
@@ -252,6 +253,8 @@ func (x *tx) apply(cmd command.Command) (any, error) {
 		return x.vmMigrate(c)
 	case command.VMMigrateEnd:
 		return x.vmMigrateEnd(c)
+	case command.VMConsole:
+		return nil, x.vmConsole(c)
 	}
 	return x.applyPool(cmd)
 }

@@ -278,3 +278,28 @@ func (x *tx) vmDelete(c command.VMDelete) (any, error) {
 	}
 	return vm, nil
 }
+
+// vmConsole is for the audit log alone. A console of a machine that was deleted can
+// still be closed.
+func (x *tx) vmConsole(c command.VMConsole) error {
+	if c.Console != "screen" && c.Console != "serial" {
+		return model.Errorf(model.Invalid, "a machine has no console of the kind %.20q", c.Console)
+	}
+	vm, ok := x.vms.get(c.VM)
+	switch {
+	case ok:
+		x.object = vmObject(vm)
+	case !c.Closed:
+		return model.Errorf(model.NotFound, "there is no vm %s", c.VM)
+	}
+	what := " opened to watch"
+	switch {
+	case c.Closed:
+		what = " closed"
+	case c.Writes:
+		what = " opened"
+	}
+	x.object += " " + c.Console + what
+	x.fact = true
+	return nil
+}

@@ -76,10 +76,10 @@ export class Connection {
     return this.call('/metrics/history', { query: { topic, seconds: KEEP_SECONDS } });
   }
 
-  /** Opens a console with a ticket that was asked for before. */
+  /** Opens a console with a ticket that this session asked for before. */
   openConsole(path: string, ticket: string): WebSocket {
     const protocols = [CONSOLE_PROTOCOL, `ticket.${ticket}`];
-    const token = this.#platform.kind === 'desktop' ? this.origin.token() : undefined;
+    const token = this.origin.token();
     if (token !== undefined) protocols.push(`auth.${token}`);
     return new WebSocket(this.#socketAddress(path), protocols);
   }

@@ -829,6 +829,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/vms/{ref}/console/screen": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * A machine's screen, keyboard and pointer (RFB), by websocket
+         * @description Needs to be allowed to console a vm.
+         */
+        get: operations["screen-console"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/vms/{ref}/console/serial": {
         parameters: {
             query?: never;
@@ -883,6 +903,26 @@ export interface paths {
          * @description Needs to be allowed to power a vm.
          */
         post: operations["reset-vm"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/vms/{ref}/screen.png": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * What a machine's screen shows
+         * @description Needs to be allowed to console a vm.
+         */
+        get: operations["get-screen"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -1237,7 +1277,12 @@ export interface components {
         };
         ConsoleSpec: {
             /** @enum {string} */
-            kind: "serial";
+            kind: "screen" | "serial";
+            /**
+             * @description use: write unless somebody else does, and watch otherwise; watch: only watch; take: write, and end the console of who did; use unless given
+             * @enum {string}
+             */
+            mode?: "use" | "watch" | "take";
         };
         ConsoleTicket: {
             /** Format: date-time */
@@ -3543,6 +3588,35 @@ export interface operations {
             };
         };
     };
+    "screen-console": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                ref: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A websocket. */
+            101: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description The request was refused or failed. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     "serial-console": {
         parameters: {
             query?: never;
@@ -3626,6 +3700,37 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["VM"];
+                };
+            };
+            /** @description The request was refused or failed. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "get-screen": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                ref: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A picture of the screen. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "image/png": string;
                 };
             };
             /** @description The request was refused or failed. */

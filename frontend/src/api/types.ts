@@ -9,7 +9,16 @@ export type AuditRow = Schemas['AuditRow'];
 export type Boot = Schemas['Boot'];
 export type Cluster = Schemas['Cluster'];
 export type Column = Schemas['Column'];
+export type ConsoleSpec = Schemas['ConsoleSpec'];
 export type ConsoleTicket = Schemas['ConsoleTicket'];
+
+/** Who is at a console: a text message of its websocket. */
+export interface ConsoleNotice {
+  writes: boolean;
+  writer: string;
+  watchers: string[];
+}
+
 export type Disk = Schemas['Disk'];
 export type DiskFrom = Schemas['DiskFrom'];
 export type EventFrame = Schemas['EventFrame'];

@@ -74,10 +74,12 @@ const vm = createRoute({
   component: lazyRouteComponent(() => import('../features/vms/VMPage'), 'VMPage'),
 });
 
-const serial = createRoute({
+const consoles = createRoute({
   getParentRoute: () => cluster,
   path: '/vms/$vm/console',
-  component: lazyRouteComponent(() => import('../features/console/SerialConsole'), 'SerialConsole'),
+  validateSearch: (s: Record<string, unknown>): { kind?: 'serial' } =>
+    s.kind === 'serial' ? { kind: 'serial' } : {},
+  component: lazyRouteComponent(() => import('../features/console/ConsolePage'), 'ConsolePage'),
 });
 
 const storage = createRoute({
@@ -103,7 +105,7 @@ const activity = createRoute({
 export const router = createRouter({
   routeTree: root.addChildren([
     home,
-    cluster.addChildren([overview, vms, vm, serial, storage, volume, activity]),
+    cluster.addChildren([overview, vms, vm, consoles, storage, volume, activity]),
   ]),
   history: createHashHistory(),
   defaultPreload: 'intent',

@@ -3,9 +3,9 @@ import type { AuditRow } from '../api/types';
 import { useFormat } from '../i18n/format';
 import classes from './lines.module.css';
 
-/** The name in "vm 0123456789abc web-1", or the whole where there is none. */
+/** The name, and what follows it, in "vm 0123456789abc web-1", or else the whole. */
 function nameOf(object: string): string {
-  return /^[a-z ]+ [0-9a-z]{13} (\S+)$/.exec(object)?.[1] ?? object;
+  return /^[a-z ]+ [0-9a-z]{13} (\S.*)$/.exec(object)?.[1] ?? object;
 }
 
 /** One change: when, who, what. */
