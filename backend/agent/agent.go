@@ -151,6 +151,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	a.work.Go(func() { a.collecting(a.ctx) })
 	a.work.Go(func() { a.tidying(a.ctx) })
 	a.work.Go(func() { a.following(a.ctx) })
+	a.work.Go(func() { a.relating(a.ctx) })
 	a.work.Go(func() { a.scrubbing(a.ctx) })
 	a.work.Go(func() { a.comparing(a.ctx) })
 	a.work.Go(func() { a.missing(a.ctx) })

@@ -10,10 +10,12 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"drystone.example/drystone/backend/block/device"
 	"drystone.example/drystone/backend/block/disk"
 	"drystone.example/drystone/backend/meta/command"
+	"drystone.example/drystone/backend/meta/state"
 	"drystone.example/drystone/backend/model"
 )
 
@@ -24,6 +26,8 @@ type disks struct {
 	path   map[model.DiskID]string
 	file   map[model.DiskID]file
 	failed map[model.DiskID]bool // while this daemon runs
+
+	families map[model.VolumeID]model.VolumeID // what each disk is told
 }
 
 func newDisks() disks {
@@ -51,6 +55,17 @@ func (s *disks) put(d *disk.Disk, path string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.open[d.ID()], s.path[d.ID()], s.file[d.ID()] = d, path, f
+	d.SetFamilies(s.families)
+}
+
+// relate tells all disks, and those that come, which volumes are relatives.
+func (s *disks) relate(of map[model.VolumeID]model.VolumeID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.families = of
+	for _, d := range s.open {
+		d.SetFamilies(of)
+	}
 }
 
 func (s *disks) fileOf(id model.DiskID) file {
@@ -121,6 +136,21 @@ func (a *Agent) serveDisk(d *disk.Disk, path string) {
 		}
 	})
 }
+
+// relating tells this node's disks which volumes are relatives, so that they keep once what
+// these have in common when it is moved to them or rebuilt.
+func (a *Agent) relating(ctx context.Context) {
+	for {
+		view := a.cfg.Meta.Local()
+		a.disks.relate(model.Families(view.Volumes()))
+		if !a.sleepUntilChange(ctx, view, state.Volumes, relateSoon, time.Hour) {
+			return
+		}
+	}
+}
+
+// relateSoon is how long a disk may not know a new clone: nothing of it is moved before.
+const relateSoon = time.Second
 
 // diskFailed takes a disk out of service; its members go stale by their holders.
 func (a *Agent) diskFailed(d *disk.Disk) {

@@ -1,6 +1,7 @@
 package model
 
 import (
+	"cmp"
 	"slices"
 	"time"
 )
@@ -109,6 +110,28 @@ type Volume struct {
 	Revert Revert `json:"revert,omitzero"`
 	// Origin is set while the volume still needs what it is a clone of.
 	Origin Origin `json:"origin,omitzero"`
+	// Family is the volume that this one descends from in the end, by way of clones, also
+	// when that was deleted. Zero: it is no clone.
+	Family VolumeID `json:"family,omitzero"`
+}
+
+// Root returns the volume that this one descends from in the end: itself if it is no clone.
+// Volumes with the same root began with the same content in the same columns.
+func (v Volume) Root() VolumeID { return cmp.Or(v.Family, v.ID) }
+
+// Families returns the root of each volume that has a relative among these.
+func Families(volumes []Volume) map[VolumeID]VolumeID {
+	size := map[VolumeID]int{}
+	for _, v := range volumes {
+		size[v.Root()]++
+	}
+	of := map[VolumeID]VolumeID{}
+	for _, v := range volumes {
+		if root := v.Root(); size[root] > 1 {
+			of[v.ID] = root
+		}
+	}
+	return of
 }
 
 // A VolumeScrub is what a comparison of a volume's copies found.

@@ -229,7 +229,8 @@ func (p *planner) roomy(v *volume, to model.DiskID) bool {
 }
 
 // best finds the disk that should rather have a column than from: the one most
-// behind its share.
+// behind its share. Where several are, clones go where the volume goes that they descend
+// from, and one another: a disk keeps once what they have in common.
 func (p *planner) best(v *volume, c int, from model.DiskID) (to model.DiskID, why string) {
 	why = "there is no other disk, on a node without a copy, for some of it"
 	for _, d := range p.usable {
@@ -243,7 +244,7 @@ func (p *planner) best(v *volume, c int, from model.DiskID) (to model.DiskID, wh
 			continue
 		}
 		if to == 0 || cmp.Or(cmp.Compare(v.off(d.ID), v.off(to)),
-			cmp.Compare(mix(v.ID, c, d.ID), mix(v.ID, c, to))) < 0 {
+			cmp.Compare(mix(v.Root(), c, d.ID), mix(v.Root(), c, to))) < 0 {
 			to = d.ID
 		}
 	}
@@ -411,7 +412,7 @@ func (p *planner) column(v *volume, from, to model.DiskID) int {
 		if v.fixed[c] || !slices.Contains(v.on[c], from) || !p.fits(v, c, from, to) {
 			continue
 		}
-		if best < 0 || mix(v.ID, c, to) < mix(v.ID, best, to) {
+		if best < 0 || mix(v.Root(), c, to) < mix(v.Root(), best, to) {
 			best = c
 		}
 	}

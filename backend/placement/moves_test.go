@@ -233,3 +233,29 @@ func TestMovesWaitForRepair(t *testing.T) {
 		t.Errorf("with full disks: %+v", p)
 	}
 }
+
+// Clones go where the volume goes that they descend from, column by column, for a disk
+// keeps once what they have in common there: off disks that are to leave, and to new ones.
+func TestClonesMoveTogether(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		y := &yard{t: t, pace: Pace{PerDisk: 1000, AtOnce: 1000}, disks: drawDisks(t, rapid.IntRange(4, 16).Draw(t, "nodes"))}
+		then := y.disks[:rapid.IntRange(2, len(y.disks)).Draw(t, "disks then")]
+		y.create(7, 2, then)
+		if len(y.volumes) == 0 {
+			t.Skip("too few disks")
+		}
+		for id := range model.VolumeID(5) {
+			clone := y.volumes[0]
+			clone.ID, clone.Family = id+100, 7
+			clone.Columns = slices.Clone(clone.Columns)
+			y.volumes = append(y.volumes, clone)
+		}
+		y.disks[rapid.IntRange(0, len(then)-1).Draw(t, "leaves")].Draining = true
+		y.settle(1 << 20)
+		for _, v := range y.volumes[1:] {
+			if diff := cmp.Diff(y.volumes[0].Columns, v.Columns); diff != "" {
+				t.Fatalf("a clone is elsewhere than what it descends from:\n%s", diff)
+			}
+		}
+	})
+}

@@ -169,6 +169,64 @@ func TestClones(t *testing.T) {
 	eventually(t, 2*time.Minute, "all space is free", func() bool { return c.poolUsed() == 0 })
 }
 
+// Clones whose columns move to a new disk, and off one that leaves the pool, take there
+// what they took where they were: the image once, and what differs. They hold what they
+// held.
+func TestClonesMove(t *testing.T) {
+	t.Parallel()
+	c := up(t, "--storage-only", "--disks", "1")
+	c.must("image", "import", sourceImage(t), "--name", "base")
+	twins := c.makeTwins(10)
+	p := make([]byte, block)
+	for i, w := range twins {
+		e := c.export(w.name, "node1")
+		conn, err := dial(e.socket())
+		if err != nil {
+			t.Fatal(err)
+		}
+		at, number := i*16, uint64(i+2)
+		fill(p, at, number)
+		if err := conn.writeAt(p, int64(at)*block); err != nil {
+			t.Fatal(err)
+		}
+		w.wrote[at] = number
+		conn.close()
+		e.stop()
+	}
+	most := int64(2*imageBlocks*block + len(twins)*2*(64<<10))
+	taken := func(when string) {
+		t.Helper()
+		time.Sleep(5 * time.Second) // what is asked of the disks may be a little old
+		settled := func() bool { used := c.poolUsed(); return used > most*9/10 && used < most*11/10 }
+		eventually(t, time.Minute, fmt.Sprintf("%s all takes about %d bytes", when, most), settled)
+		t.Logf("%s %d clones take %d bytes, want about %d", when, len(twins), c.poolUsed(), most)
+	}
+	taken("before")
+	added := get[poolDisk](c, "disk", "add", filepath.Join(c.Nodes[0].Dir, "second"), "--node", "node1", "--size", "2G", "--sparse")
+	eventually(t, 3*time.Minute, "the new disk has some of it", func() bool {
+		moves := get[struct {
+			Moves struct {
+				Left int `json:"left"`
+			} `json:"moves"`
+		}](c, "pool", "show").Moves
+		return moves.Left == 0 && c.disk(added.ID).Columns > 0
+	})
+	taken("with a new disk")
+	c.must("disk", "remove", c.Nodes[0].Disks[0].ID, "--wait")
+	taken("without an old one")
+	for _, w := range twins {
+		e := c.export(w.name, "node2")
+		conn, err := dial(e.socket())
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.conn = conn
+		c.verifyTwins([]*twin{w})
+		conn.close()
+		e.stop()
+	}
+}
+
 // sourceImage makes an image whose first blocks are each write 1; the rest is a hole.
 func sourceImage(t *testing.T) string {
 	t.Helper()

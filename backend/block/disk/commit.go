@@ -323,14 +323,15 @@ func (d *Disk) unshare(b *batch, p place) {
 	}
 }
 
-// share makes a version of what another one has, in its place, of which some blocks may
-// be known to be damaged. The count comes before the version: at no time is a place
-// named more often than counted.
-func (d *Disk) share(b *batch, k pageKey, v version, bad uint16) {
-	n := max(d.shared(b, v.place), 1) + 1
-	b.refs[v.place] = n
-	b.add(record{kind: recRefs, ver: version{place: v.place}, refs: n})
-	d.set(b, record{kind: recShared, pageKey: k, ver: v, lost: bad})
+// share puts a version into the batch that is in the place of another one; not of the one
+// that it replaces. The count comes before the version: at no time is a place named more
+// often than counted.
+func (d *Disk) share(b *batch, r record) {
+	n := max(d.shared(b, r.ver.place), 1) + 1
+	b.refs[r.ver.place] = n
+	b.add(record{kind: recRefs, ver: version{place: r.ver.place}, refs: n})
+	r.kind = recShared
+	d.set(b, r)
 }
 
 // writeBatch makes the batch durable and returns the buffer with its payload, or
@@ -398,6 +399,7 @@ func (d *Disk) letGo(t *task) {
 		l.pins--
 	}
 	t.leaves = nil
+	d.dropMatch(t)
 	d.space.reserved -= t.reserved
 	t.reserved = 0
 	d.giveBackParts(t)

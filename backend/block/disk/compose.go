@@ -111,23 +111,27 @@ func (d *Disk) grow(b *batch, t *task) error {
 	return nil
 }
 
-// composeCopy puts a Copy into the batch; its data is in a fresh place.
+// composeCopy puts a Copy into the batch; its data is in a fresh place, or in that of its
+// match.
 func (d *Disk) composeCopy(b *batch, t *task) outcome {
-	p, v := &t.parts[0], &t.op.Version
-	if v.Mask != 0 && p.place == noPlace {
+	p, mask := &t.parts[0], t.op.Version.Mask
+	if t.match != nil && !d.isMatch(b, t) {
+		d.dropMatch(t)
+	}
+	if mask != 0 && t.match == nil && (p.place == noPlace || d.seesMatch(b, t)) {
 		return unprepared
 	}
-	if !b.fits(maxRecordSize, 0) {
+	if !b.fits(maxRecordSize+refsRecSize, 0) {
 		return batchFull
 	}
-	r := record{kind: recVersion, pageKey: t.key(p), op: t.stamp(), whole: true, lost: t.op.Lost & v.Mask}
-	r.ver = version{epoch: t.op.Epoch, place: p.place, mask: v.Mask, stamp: v.Stamp}
-	i := 0
-	for left := v.Mask; left != 0; left &= left - 1 {
-		r.ver.sums[bits.TrailingZeros16(left)] = t.op.Sums[i]
-		i++
+	r := record{kind: recVersion, pageKey: t.key(p), op: t.stamp(), whole: true, lost: t.op.Lost & mask}
+	r.ver = t.op.copied()
+	if t.match != nil {
+		r.ver.place = t.match.ver.place
+		d.share(b, r)
+		return applied
 	}
-	p.place = noPlace
+	r.ver.place, p.place = p.place, noPlace
 	d.set(b, r)
 	return applied
 }

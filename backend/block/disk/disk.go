@@ -128,6 +128,7 @@ type Disk struct {
 	refs      map[place]uint32
 	dirtyRefs map[place]struct{}
 	origins   origins
+	families  families
 	heirs     chan struct{} // of capacity 1: wakes inheritAll
 	// dirtyCounts are the columns of which there is more or less than in the store.
 	dirtyCounts map[columnKey]struct{}

@@ -46,7 +46,7 @@ func (d *Disk) Share(ctx context.Context, from, to model.VolumeID, column, page 
 	return d.do(ctx, maxRecordSize+12, func(b *batch) error {
 		vs := d.versions(b, pageKey{from, column, page})
 		i, _ := find(vs, e)
-		d.share(b, pageKey{to, column, page}, vs[i], 0)
+		d.share(b, record{pageKey: pageKey{to, column, page}, ver: vs[i]})
 		return nil
 	})
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"hash/crc32"
+	"maps"
+	"math/bits"
 	"slices"
 	"testing"
 
@@ -56,6 +58,7 @@ func (m *machine) open(t *rapid.T) {
 		t.Fatalf("open: %v", err)
 	}
 	m.d = d
+	d.SetFamilies(map[model.VolumeID]model.VolumeID{1: 1, 2: 1, 3: 1}) // volume 4 is alone
 }
 
 func volumes() *rapid.Generator[model.VolumeID] {
@@ -111,10 +114,47 @@ func (m *machine) draw(t *rapid.T) *disk.Op {
 			mask := rapid.Uint16().Draw(t, "mask")
 			c := copyOp(op.Generation, op.Number, op.Prev, op.Page, op.Epoch, stamp, mask, seed)
 			op.Version, op.Data, op.Sums = c.Version, c.Data, c.Sums
+			if rapid.Bool().Draw(t, "as another has it") {
+				m.imitate(t, op)
+			}
 		}
 	case disk.Mark:
 	}
 	return op
+}
+
+// imitate makes a Copy of what another volume has in the same column, or of nearly that.
+func (m *machine) imitate(t *rapid.T, op *disk.Op) {
+	vol := others(op.Volume).Draw(t, "model")
+	v := m.volume(vol)
+	var all []where
+	for _, at := range slices.SortedFunc(maps.Keys(v.versions), order) {
+		if at.column == op.Column && v.versions[at].Mask != 0 {
+			all = append(all, at)
+		}
+	}
+	if len(all) == 0 || v.gen == 0 {
+		return
+	}
+	at := rapid.SampledFrom(all).Draw(t, "version")
+	page := make([]byte, model.PageSize)
+	ver, err := m.d.ReadVersion(context.Background(), vol, v.gen, at.column, at.page, at.epoch, page)
+	if err != nil { // of a burst, what is to come before this
+		return
+	}
+	c := copyOp(op.Generation, op.Number, op.Prev, at.page, op.Epoch, op.Version.Stamp, ver.Mask, 0)
+	op.Page, op.Version, op.Data, op.Sums = c.Page, c.Version, c.Data, c.Sums
+	nearly := rapid.IntRange(0, 2).Draw(t, "nearly") == 0
+	altered(op, func(b []byte) {
+		for left := ver.Mask; left != 0; left &= left - 1 {
+			copy(b, page[bits.TrailingZeros16(left)*4096:][:4096])
+			b = b[4096:]
+		}
+	})
+	if nearly {
+		altered(op, func(b []byte) { b[len(b)-1] ^= 1 })
+	}
+	m.cloned = true
 }
 
 func extent(t *rapid.T, limit int) (layout.Block, uint64) {
@@ -133,7 +173,7 @@ func (m *machine) Apply(t *rapid.T) { m.send(t, []*disk.Op{m.draw(t)}) }
 
 // Burst sends several ops at once: they are applied in the order they were sent.
 func (m *machine) Burst(t *rapid.T) {
-	ahead := &machine{world: m.clone(), free: m.free}
+	ahead := &machine{world: m.clone(), d: m.d, free: m.free}
 	var ops []*disk.Op
 	for range rapid.IntRange(2, 8).Draw(t, "burst") {
 		op := ahead.draw(t)
@@ -142,6 +182,7 @@ func (m *machine) Burst(t *rapid.T) {
 		}
 		ops = append(ops, op)
 	}
+	m.cloned = m.cloned || ahead.cloned
 	m.send(t, ops)
 }
 

@@ -20,8 +20,9 @@ const (
 	// stays as a tombstone.
 	Discard Kind = 2
 	// Copy replaces the version of Page in Epoch by Version and Data, or makes
-	// it, with the stamp it has. It always goes to a fresh place, so it also
-	// repairs a damaged version.
+	// it, with the stamp it has. It never goes to the place of the version it
+	// replaces, so it also repairs a damaged one; it goes to a fresh place, or to that
+	// of a relative's version with the same content (SetFamilies).
 	Copy Kind = 3
 	// Remove takes the version of Page in Epoch away, if there is one.
 	Remove Kind = 4

@@ -234,7 +234,7 @@ func (d *Disk) composeInherit(b *batch, k leafKey) {
 		heir := *v
 		heir.epoch, heir.stamp = originEpoch, originStamp
 		known := damageKey{x.vol, madeKey{k.column, page.page, v.epoch}}
-		d.share(b, page, heir, d.damaged[known].bad&v.mask)
+		d.share(b, record{pageKey: page, ver: heir, lost: d.damaged[known].bad & v.mask})
 	}
 	b.add(record{kind: recInherited, pageKey: k.page(0)})
 }

@@ -149,30 +149,36 @@ var (
 	errNoGrowth = model.Errorf(model.NoSpace, "the disk is %d %% full and takes no new data of guests", model.FullCritical)
 )
 
-// placeCopy finds a place for a Copy that came when places were few, and needs one.
-// Where it replaces a version it makes the disk no fuller, and may have one that is
-// kept for that.
+// placeCopy finds a match for a Copy, or else a place of its own: one that was set aside, or
+// one of few. Where it replaces a version it makes the disk no fuller, and may have one that
+// is kept for that.
 func (d *Disk) placeCopy(t *task) error {
-	if t.op.Version.Mask == 0 || t.parts[0].place != noPlace {
+	p := &t.parts[0]
+	if t.op.Version.Mask == 0 || t.match != nil || d.findMatch(t) || p.place != noPlace {
 		return nil
 	}
 	d.mu.Lock()
+	if t.reserved > 0 {
+		p.place = d.takeReserved(t)
+	} else if d.roomToCopy(t) {
+		p.place = d.space.take()
+	}
+	d.mu.Unlock()
+	if p.place == noPlace {
+		return errFull
+	}
+	return d.writePage(p.place, t.op.wholeVersion())
+}
+
+// roomToCopy reports whether there is a place for a Copy.
+func (d *Disk) roomToCopy(t *task) bool {
 	vs := d.leafPage(t.key(&t.parts[0]))
 	at, mine := find(vs, t.op.Epoch)
 	left := d.space.available()
 	if mine && vs[at].place != noPlace {
 		left += d.space.keep
 	}
-	p := noPlace
-	if left > 0 {
-		p = d.space.take()
-		t.parts[0].place = p
-	}
-	d.mu.Unlock()
-	if p == noPlace {
-		return errFull
-	}
-	return d.writePage(p, t.op.wholeVersion())
+	return left > 0
 }
 
 // leafPage returns the versions of a page whose leaf is pinned.

@@ -19,6 +19,7 @@ type row struct {
 	dirty   bool    // changed since the map has it
 	known   bool    // there was a promise, ever
 
+	match     model.VolumeID // what a Copy shared its place with last
 	columns   map[uint32]holding
 	uncertain uncertain
 }

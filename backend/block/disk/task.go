@@ -34,6 +34,9 @@ type task struct {
 	leaves []*leaf
 	parts  []part
 	next   int // parts that earlier batches applied
+	// Of a Copy: what it shares its place with, and how often that was looked for.
+	match *match
+	looks int
 	// lazy: places are taken when it is applied, because there were few.
 	lazy     bool
 	reserved int // places set aside for it
@@ -252,6 +255,12 @@ func (d *Disk) placeData(t *task) []*uring.Request {
 	d.space.reserved += partial
 	if t.op.Kind == Copy {
 		if whole == 0 {
+			return nil
+		}
+		if t.mayShare() && len(d.relatives(t)) > 0 {
+			t.reserved++
+			d.space.reserved++
+			d.seekMatch(t)
 			return nil
 		}
 		t.parts[0].place = d.space.take()

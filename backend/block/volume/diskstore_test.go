@@ -72,6 +72,7 @@ func (s *diskStore) restart() error {
 	if err != nil {
 		return err
 	}
+	d.SetFamilies(map[model.VolumeID]model.VolumeID{simOrigin: simOrigin, rigVolume: simOrigin})
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.open = d

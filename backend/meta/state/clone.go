@@ -53,7 +53,7 @@ func (x *tx) volumeClone(c command.VolumeClone) (any, error) {
 	out.Clone = model.Volume{
 		ID: c.ID, Name: c.Name, Kind: c.Use, Size: size, Copies: v.Copies,
 		Columns: activeColumns(v.Columns), Revision: 1, Epoch: 1, Created: x.at, Origin: origin,
-		Trim: model.Trim{Since: 1, Rests: true},
+		Trim: model.Trim{Since: 1, Rests: true}, Family: v.Root(),
 	}
 	return out, put(x, &x.volumes, out.Clone)
 }

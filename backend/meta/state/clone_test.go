@@ -52,7 +52,7 @@ func TestVolumeClone(t *testing.T) {
 	want := model.Volume{
 		ID: 2, Name: "twin", Kind: model.VolumeDisk, Size: 2 << 30, Copies: 2, Revision: 1, Epoch: 1,
 		Columns: []model.Column{{Members: []model.Member{{Disk: 21, State: model.Active}}}, v.Columns[1]},
-		Created: noon, Origin: model.Origin{Volume: 1, Epoch: v.Epoch}, Trim: model.Trim{Since: 1, Rests: true},
+		Created: noon, Origin: model.Origin{Volume: 1, Epoch: v.Epoch}, Trim: model.Trim{Since: 1, Rests: true}, Family: 1,
 	}
 	if diff := cmp.Diff(want, r.volume(2)); diff != "" {
 		t.Errorf("the clone differs:\n%s", diff)
@@ -92,6 +92,14 @@ func TestVolumeClone(t *testing.T) {
 		}
 	}
 	pinned(22, false)
+	two := r.volume(2)
+	r.ok(command.VolumeClone{
+		ID: 4, Name: "grandchild", Use: model.VolumeDisk, Volume: 2,
+		Holder: 2, Generation: two.Generation, Revision: two.Revision,
+	})
+	if v := r.volume(4); v.Family != 1 || v.Origin.Volume != 2 {
+		t.Errorf("the clone of a clone is of the family %d and begins as %d", v.Family, v.Origin.Volume)
+	}
 }
 
 // The epoch a clone begins as is kept while the clone needs it, also without a snapshot
