@@ -26,7 +26,7 @@ func TestGuestLife(t *testing.T) {
 	n.waitWork(d.ID)
 	g := n.guest(d.ID)
 	want := virt.Guest{
-		VM: d.ID, Revision: 7, State: virt.Running, Reason: "booted", Process: g.Process,
+		VM: d.ID, Revision: 7, Hardware: d.Hardware, State: virt.Running, Reason: "booted", Process: g.Process,
 	}
 	if diff := cmp.Diff(want, g); diff != "" || g.Process.IsZero() {
 		t.Errorf("Guest differs (-want +got), or has no process:\n%s", diff)
