@@ -3,9 +3,11 @@ package console
 import (
 	"bufio"
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
+	"os"
 	"slices"
 	"sync"
 	"time"
@@ -351,7 +353,12 @@ func (s *screen) write(p []byte) error {
 	if len(out) == 0 {
 		return nil
 	}
-	if _, err := s.conn.Write(out); err != nil {
+	if err := s.conn.SetWriteDeadline(time.Now().Add(writeTime)); err != nil {
+		return io.EOF // the machine is gone
+	}
+	if _, err := s.conn.Write(out); errors.Is(err, os.ErrDeadlineExceeded) {
+		return model.Errorf(model.Unavailable, "the machine does not take what is typed")
+	} else if err != nil {
 		return io.EOF // the machine is gone
 	}
 	return nil

@@ -262,6 +262,28 @@ func TestSlowReader(t *testing.T) {
 	})
 }
 
+// A machine that takes nothing of what is typed is not waited for.
+func TestStuckMachine(t *testing.T) {
+	for _, kind := range []Kind{Screen, Serial} {
+		bubble(t, func(t *testing.T, r *rig) { //nolint:thelper // it is the test
+			line := r.open(kind, Use, kim, true)
+			machine := <-r.guests.ends
+			began := time.Now()
+			if _, err := line.Write([]byte("RFB 003.008\n")); err != nil {
+				t.Fatal(err)
+			}
+			if err := r.ends(line); model.CodeOf(err) != model.Unavailable {
+				t.Errorf("%s of a machine that does not read: %v", kind, err)
+			}
+			if took := time.Since(began); took != writeTime {
+				t.Errorf("%s was let go after %s", kind, took)
+			}
+			_ = machine.Close()
+			line.Close()
+		})
+	}
+}
+
 // Consoles and machines are bounded: so many watch, and no more.
 func TestBounds(t *testing.T) {
 	bubble(t, func(t *testing.T, r *rig) { //nolint:thelper // it is the test
