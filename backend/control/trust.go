@@ -2,8 +2,6 @@ package control
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/base64"
 	"time"
 
 	"drystone.example/drystone/backend/meta/command"
@@ -37,9 +35,7 @@ func trustOrder(view *state.View, up func(model.NodeID) bool, began, now time.Ti
 	cluster, _ := view.Cluster()
 	ring := cluster.Keyring
 	if ring.Phase == model.KeySettled && ring.Due {
-		key := make([]byte, 32)
-		rand.Read(key) // never fails (crypto/rand)
-		return command.KeyRotate{Key: command.Keep(model.NewSecret(base64.StdEncoding.EncodeToString(key)))}
+		return command.NewKeyRotate()
 	}
 	nodes := view.Nodes()
 	if ring.Phase != model.KeySettled {

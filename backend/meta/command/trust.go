@@ -1,11 +1,23 @@
 package command
 
-import "drystone.example/drystone/backend/model"
+import (
+	"crypto/rand"
+	"encoding/base64"
+
+	"drystone.example/drystone/backend/model"
+)
 
 // KeyRotate begins to replace the gossip key by another one. It is refused with
 // model.Conflict while one is being replaced. Returns the model.Cluster.
 type KeyRotate struct {
 	Key Secret `json:"key"` // 32 bytes, base64
+}
+
+// NewKeyRotate begins with a key that is made now.
+func NewKeyRotate() KeyRotate {
+	var key [32]byte
+	rand.Read(key[:]) // never fails (crypto/rand)
+	return KeyRotate{Key: Keep(model.NewSecret(base64.StdEncoding.EncodeToString(key[:])))}
 }
 
 // CARotate replaces the root that signs. It is compare-and-swap on the epoch of the
