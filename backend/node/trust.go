@@ -2,7 +2,6 @@ package node
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -140,10 +139,10 @@ func (n *node) takeKeyring(cluster model.Cluster) error {
 	if err != nil {
 		return err
 	}
-	if err := saveKeyring(n.dir, want); err != nil {
+	if err := n.gossip.SetKeys(keys); err != nil {
 		return err
 	}
-	if err := n.gossip.SetKeys(keys); err != nil {
+	if err := saveKeyring(n.dir, want); err != nil { // last: the file says what gossip has
 		return err
 	}
 	n.log.Info("gossip keys are those of the record", "step", cluster.Keyring.Step)
@@ -177,10 +176,7 @@ const callRotateCA = "cluster.ca.rotate"
 
 // RotateKey begins to replace the gossip key.
 func (s service) RotateKey(ctx context.Context, by model.Actor) (schema.GossipKey, error) {
-	key := make([]byte, 32)
-	rand.Read(key) // never fails (crypto/rand)
-	secret := command.Keep(model.NewSecret(base64.StdEncoding.EncodeToString(key)))
-	if _, err := s.n.meta.Apply(ctx, by, command.KeyRotate{Key: secret}); err != nil {
+	if _, err := s.n.meta.Apply(ctx, by, command.NewKeyRotate()); err != nil {
 		return schema.GossipKey{}, err
 	}
 	return s.GossipKey(ctx)
