@@ -47,7 +47,7 @@ func (v *Volume) refusals(r *row) {
 	for m := r.first; m != nil; {
 		next := m.next
 		if err := m.full; err != nil {
-			if answers = true; now.Sub(v.refusedAt) >= trimRest {
+			if answers = true; !v.refusedLately(now) {
 				poke(v.tender)
 			}
 			v.refusedAt = now
@@ -200,5 +200,8 @@ func (v *Volume) fullDisk() model.DiskID {
 func (v *Volume) cramped(now time.Time) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return now.Sub(v.refusedAt) < trimRest
+	return v.refusedLately(now)
 }
+
+// refusedLately is cramped for whoever holds v.mu.
+func (v *Volume) refusedLately(now time.Time) bool { return now.Sub(v.refusedAt) < trimRest }

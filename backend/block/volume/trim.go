@@ -111,7 +111,7 @@ func (v *Volume) trimAgain(now time.Time) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	next := v.trimNext
-	if now.Sub(v.refusedAt) < trimRest {
+	if v.refusedLately(now) {
 		next = next.Add(trimHurry - trimRest)
 	}
 	return v.trimNext.IsZero() || !now.Before(next) && v.overwrites() != v.trimmedAt
