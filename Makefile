@@ -67,7 +67,7 @@ test: deps build ## everything that must pass
 	@tests/run.sh
 
 .PHONY: bugs
-bugs: ## plant mistakes in the code, one at a time: each must be caught by its test
+bugs: deps ## plant mistakes in the code, one at a time: each must be caught by its test
 	go run ./tests/bugs
 
 .PHONY: conformance
@@ -80,7 +80,7 @@ endurance: deps build-nodes ## load that is verified, with snapshots, scrubs and
 	go test -count=1 -v -timeout 0 ./tests/endurance -endurance.minutes=$(MINUTES)
 
 .PHONY: bench
-bench: build-nodes ## the speed table, beside qemu-nbd on a raw file in the same run
+bench: deps build-nodes ## the speed table, beside qemu-nbd on a raw file in the same run
 	go run ./tests/bench
 
 .PHONY: demo
@@ -92,7 +92,7 @@ demo-down: ## stop the demo and remove it
 	@tests/demo/down.sh $(DEMO_DIR)
 
 .PHONY: nightly
-nightly: build ## the long runs: 500 seeds, large bounds, every fault of the network, 200 clones, power cuts, planted mistakes, a map of 10 TiB
+nightly: deps build ## the long runs: 500 seeds, large bounds, every fault of the network, 200 clones, power cuts, planted mistakes, a map of 10 TiB
 	go test -count=1 -v -timeout 2h ./tests/model -model.large -model.walks=100000
 	go test -count=1 -timeout 1h -run TestEveryShortHistory ./backend/block/disk -disk.exhaustive
 	go test -count=1 -timeout 3h ./backend/block/volume -sim.seeds=500
