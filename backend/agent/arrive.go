@@ -174,6 +174,7 @@ func (g *guests) land(m *guest, it *arrival, in *virt.Arrival) {
 	var err error
 	if it.answer, err = in.End(g.agent.ctx, cookie, moved); err != nil && moved {
 		g.agent.log.Error("guest did not arrive; it is started anew", "vm", m.id, "err", err)
+		moved = false // what waits here has not all of the guest's memory, and never will
 	}
 	if !moved {
 		if err := g.hypervisor.Destroy(g.agent.ctx, m.id); err != nil {
@@ -186,13 +187,15 @@ func (g *guests) land(m *guest, it *arrival, in *virt.Arrival) {
 	}
 }
 
-// decided waits until the record says whether a machine has moved here.
+// decided waits until the record says whether a machine has moved here. That it is
+// placed here says less: it may have been taken over from a node that died while it
+// sent, or before.
 func (g *guests) decided(vm model.VM) (moved bool) {
 	for {
 		view := g.agent.cfg.Meta.Local()
 		now, err := view.VM(vm.ID)
 		if err != nil || now.Migration == nil || now.Migration.Task != vm.Migration.Task {
-			return err == nil && now.Node == g.agent.cfg.Self && now.Power == model.PowerOn
+			return err == nil && now.Node == g.agent.cfg.Self && now.Power == model.PowerOn && !now.Moved.At.Equal(vm.Moved.At)
 		}
 		select {
 		case <-view.Next():

@@ -204,30 +204,53 @@ func TestLiveMigration(t *testing.T) {
 	})
 	c.part("the daemon that moves it dies", func(t *testing.T) {
 		t.Helper()
-		from := get[vm](c, "vm", "show", "g").NodeName
-		done := make(chan result, 1)
-		go func() { done <- c.run("vm", "migrate", "g", "node3") }()
-		eventually(t, time.Minute, "a guest waits on node3", func() bool { return len(guestsOf(t, c.node("node3"))) > 0 })
-		c.kill(from)
-		if r := <-done; r.status < 0 { // it failed, or the guest had moved
-			t.Errorf("the command did not end by itself: %s", r)
-		}
-		eventually(t, 2*time.Minute, "g runs in one place, which is where the record says", func() bool {
-			now := get[vm](c, "vm", "show", "g")
-			if now.Status.State != "running" || now.MovesTo != "" {
-				return false
-			}
-			for _, n := range []string{"node1", "node2", "node3"} {
-				if want := map[bool]int{true: 1}[n == now.NodeName]; len(guestsOf(t, c.node(n))) != want {
-					return false
+		c.sourceDies("node3", func() {})
+	})
+	c.part("the daemon that moves it dies before it has sent anything", func(t *testing.T) {
+		t.Helper()
+		to := map[bool]string{true: "node2", false: "node3"}[get[vm](c, "vm", "show", "g").NodeName == "node3"]
+		c.sourceDies(to, func() {
+			for deadline := time.Now().Add(time.Minute); len(guestsOf(t, c.node(to))) == 0; {
+				if time.Sleep(5 * time.Millisecond); time.Now().After(deadline) {
+					t.Fatalf("no guest waits on %s", to)
 				}
 			}
-			return true
 		})
-		c.progresses("g", 1)
-		c.start(from)
-		c.awaitWhole("g-disk1")
 	})
+}
+
+// sourceDies begins a migration, and kills the daemon that sends when a guest waits on
+// the other node. Then the machine must run in one place.
+func (c *cluster) sourceDies(to string, waits func()) {
+	c.t.Helper()
+	from := get[vm](c, "vm", "show", "g").NodeName
+	pid := c.node(from).PID
+	done := make(chan result, 1)
+	go func() { done <- c.run("vm", "migrate", "g", to) }()
+	waits()
+	eventually(c.t, time.Minute, "a guest waits on "+to, func() bool { return len(guestsOf(c.t, c.node(to))) > 0 })
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		c.t.Fatal(err)
+	}
+	if r := <-done; r.status < 0 { // it failed, or the guest had moved
+		c.t.Errorf("the command did not end by itself: %s", r)
+	}
+	c.kill(from)
+	eventually(c.t, 2*time.Minute, "g runs in one place, which is where the record says", func() bool {
+		now := get[vm](c, "vm", "show", "g")
+		if now.Status.State != "running" || now.MovesTo != "" {
+			return false
+		}
+		for _, n := range []string{"node1", "node2", "node3"} {
+			if want := map[bool]int{true: 1}[n == now.NodeName]; len(guestsOf(c.t, c.node(n))) != want {
+				return false
+			}
+		}
+		return true
+	})
+	c.progresses("g", 1)
+	c.start(from)
+	c.awaitWhole("g-disk1")
 }
 
 // goesOn waits until a guest that had verified so many blocks has verified some more, and
