@@ -78,7 +78,7 @@ func (g *guests) matchNICs(ctx context.Context, m *guest, vm model.VM, have virt
 		err = model.Errorf(model.Conflict, "the guest has not let a network card go yet")
 	}
 	m.cards = cards{of: have.Process, nics: want, err: err, again: time.Now().Add(cardsAgain)}
-	if err != nil && !(same && last.err.Error() == err.Error()) {
+	if err != nil && (!same || last.err.Error() != err.Error()) {
 		g.agent.log.Warn("network cards of a guest are not as they should be", "vm", vm.ID, "err", err)
 	}
 	return err

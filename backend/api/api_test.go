@@ -244,7 +244,10 @@ func TestNetworks(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, bad := range []schema.NetworkSpec{
-		{Name: "x"}, {Name: "x", Bridge: "br/0"}, {Name: "x", Bridge: "b", VLAN: 4095}, {Name: "x", Kind: model.NetworkUser, Bridge: "b"},
+		{Name: "x"},
+		{Name: "x", Bridge: "br/0"},
+		{Name: "x", Bridge: "b", VLAN: 4095},
+		{Name: "x", Kind: model.NetworkUser, Bridge: "b"},
 		{Name: "x", Bridge: "b", Nodes: []schema.BridgeFor{{Node: "n2", Bridge: "a/b"}}},
 	} {
 		_, err := c.CreateNetwork(ctx, bad)

@@ -82,10 +82,10 @@ func nicOf(in libvirtxml.DomainInterface) NIC {
 		n.Bridge = in.Source.Bridge.Bridge
 	}
 	if in.VLan != nil && len(in.VLan.Tags) == 1 {
-		n.VLAN = int(in.VLan.Tags[0].ID) //nolint:gosec // a vlan's tag
+		n.VLAN = int(in.VLan.Tags[0].ID)
 	}
 	if a := in.Address; a != nil && a.PCI != nil && a.PCI.Bus != nil {
-		n.Slot = int(*a.PCI.Bus) - nicBus //nolint:gosec // a bus
+		n.Slot = int(*a.PCI.Bus) - nicBus
 	}
 	return n
 }

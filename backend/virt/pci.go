@@ -52,6 +52,6 @@ func place(list *libvirtxml.DomainDeviceList) {
 		})
 	}
 	for i := range list.Disks {
-		list.Disks[i].Address = pciAddress(uint(diskBus+i), 0, 0) //nolint:gosec // a bus
+		list.Disks[i].Address = pciAddress(uint(diskBus+i), 0, 0)
 	}
 }
