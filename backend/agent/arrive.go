@@ -69,7 +69,11 @@ func (a *Agent) handleDescribe(ctx context.Context, _ model.NodeID, body json.Ra
 	if c.Hardware > virt.Hardware {
 		return nil, model.Errorf(model.Unavailable, "this node runs a daemon that is too old for the guest's devices")
 	}
-	vm, err := a.cfg.Meta.Local().VM(c.VM)
+	view, err := a.cfg.Meta.View(ctx) // the guest was made to match the record a moment ago
+	if err != nil {
+		return nil, err
+	}
+	vm, err := view.VM(c.VM)
 	if err != nil {
 		return nil, err
 	}
@@ -77,7 +81,9 @@ func (a *Agent) handleDescribe(ctx context.Context, _ model.NodeID, body json.Ra
 	if err != nil {
 		return nil, err
 	}
-	d.Hardware = c.Hardware
+	if d.Hardware = c.Hardware; d.Hardware < virt.Placed {
+		d.NICs = nil
+	}
 	return a.guests.hypervisor.Describe(d)
 }
 

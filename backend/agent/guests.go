@@ -51,6 +51,7 @@ type guest struct {
 	fronts   []*front
 	failures int
 	notYet   time.Time // it is not started before
+	cards    cards
 }
 
 func (g *guests) ready() bool {
@@ -282,6 +283,10 @@ func (g *guests) adopt(ctx context.Context, m *guest, vm model.VM, have virt.Gue
 	m.failures = 0
 	state, reason := model.VMRunning, ""
 	switch have.State { //nolint:exhaustive // the others are not alive
+	case virt.Running:
+		if err := g.matchNICs(ctx, m, vm, have); err != nil {
+			reason = "its network cards are not as they should be: " + Sentence(err)
+		}
 	case virt.Stopping:
 		state = model.VMStopping
 	case virt.Paused:
@@ -368,7 +373,11 @@ func (g *guests) domain(ctx context.Context, vm model.VM) (virt.Domain, error) {
 	if err != nil {
 		return virt.Domain{}, err
 	}
-	d := virt.Domain{ID: vm.ID, Name: vm.Name, CPUs: vm.CPUs, Memory: vm.Memory, Kernel: kernel, Hardware: virt.Hardware}
+	nics, err := g.nicsOf(g.agent.cfg.Meta.Local(), vm)
+	if err != nil {
+		return virt.Domain{}, err
+	}
+	d := virt.Domain{ID: vm.ID, Name: vm.Name, CPUs: vm.CPUs, Memory: vm.Memory, NICs: nics, Kernel: kernel, Hardware: virt.Hardware}
 	for _, disk := range vm.Disks {
 		d.Disks = append(d.Disks, virt.Disk{Socket: g.agent.SocketPath(Vhost, disk.Volume), Queues: frontQueues(vm)})
 	}

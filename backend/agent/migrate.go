@@ -114,16 +114,20 @@ func (a *Agent) handleMigrate(ctx context.Context, _ model.NodeID, body json.Raw
 // migrate moves a claimed machine of which the record says that it is to move.
 func (g *guests) migrate(ctx context.Context, m *guest, vm model.VM, work *Work) error {
 	to := vm.Migration.To
-	if err := g.answered(m, vm); err != nil {
-		g.callOff(g.agent.ctx, vm)
-		return err
+	err := g.answered(m, vm)
+	if err == nil {
+		err = g.matched(ctx, m, vm)
 	}
-	d, there, cookie, err := g.depart(ctx, vm, to)
 	if err != nil {
 		g.callOff(g.agent.ctx, vm)
 		return err
 	}
-	cookie, err = g.send(ctx, vm, d, cookie, there, work)
+	d, cookie, err := g.depart(ctx, vm, to)
+	if err != nil {
+		g.callOff(g.agent.ctx, vm)
+		return err
+	}
+	cookie, err = g.send(ctx, vm, d, cookie, work)
 	if err == nil {
 		err = g.answered(m, vm)
 	}
@@ -172,42 +176,56 @@ func (g *guests) answered(m *guest, vm model.VM) error {
 	return nil
 }
 
-// depart prepares both sides. there is the machine's description on the other node.
+// matched returns an error unless a guest has the network cards of its record: the other
+// node makes the machine from that.
+func (g *guests) matched(ctx context.Context, m *guest, vm model.VM) error {
+	have, err := g.hypervisor.Guest(ctx, vm.ID)
+	if err != nil {
+		return err
+	}
+	if have.Hardware < virt.Placed {
+		return nil // it has none and moves as it is
+	}
+	return g.matchNICs(ctx, m, vm, have)
+}
+
+// depart prepares both sides.
 func (g *guests) depart(ctx context.Context, vm model.VM, to model.NodeID) (
-	d *virt.Departure, there string, cookie []byte, err error,
+	d *virt.Departure, cookie []byte, err error,
 ) {
 	short, stop := context.WithTimeout(ctx, describeTime)
 	defer stop()
 	call := func(ctx context.Context, method string, in, out any) error {
 		return g.agent.cfg.Wire.Call(ctx, to, method, in, out)
 	}
+	var there string // the machine's description on the other node
 	here, err := g.hypervisor.Guest(short, vm.ID)
 	if err != nil {
-		return nil, "", nil, err
+		return nil, nil, err
 	}
 	in := any(vm.ID)
 	if here.Hardware > 0 {
 		in = describeCall{vm.ID, here.Hardware}
 	}
 	if err := call(short, callDescribe, in, &there); err != nil {
-		return nil, "", nil, fmt.Errorf("prepare node %s: %w", to, err)
+		return nil, nil, fmt.Errorf("prepare node %s: %w", to, err)
 	}
 	if d, err = g.hypervisor.Depart(short, vm.ID, there); err != nil {
-		return nil, "", nil, err
+		return nil, nil, err
 	}
 	long, stop2 := context.WithTimeout(ctx, arriveTime)
 	defer stop2()
 	arrive := arriveCall{VM: vm.ID, Task: vm.Migration.Task, Domain: d.Domain, Cookie: d.Cookie}
 	if err := call(long, callArrive, arrive, &cookie); err != nil {
 		d.Close()
-		return nil, "", nil, fmt.Errorf("prepare node %s: %w", to, err)
+		return nil, nil, fmt.Errorf("prepare node %s: %w", to, err)
 	}
-	return d, there, cookie, nil
+	return d, cookie, nil
 }
 
 // send copies the guest's memory, through the wire. It ends early when the record says
 // that the machine is not to move any more, or not to run.
-func (g *guests) send(ctx context.Context, vm model.VM, d *virt.Departure, cookie []byte, there string, work *Work,
+func (g *guests) send(ctx context.Context, vm model.VM, d *virt.Departure, cookie []byte, work *Work,
 ) ([]byte, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -229,7 +247,7 @@ func (g *guests) send(ctx context.Context, vm model.VM, d *virt.Departure, cooki
 		defer close(watch)
 		cancel(g.unwanted(ctx, vm))
 	}()
-	out, err := d.Send(ctx, cookie, there, l.Path(), func(done, total model.Bytes) { work.Progress(done, total) })
+	out, err := d.Send(ctx, cookie, l.Path(), func(done, total model.Bytes) { work.Progress(done, total) })
 	if err != nil && ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}

@@ -230,6 +230,67 @@ func TestMachines(t *testing.T) {
 	apitest.CodeIs(t, "an operator deletes", op.DeleteVM(ctx, "web", false), model.Denied)
 }
 
+// Networks and the network cards on them are made, changed and taken away.
+func TestNetworks(t *testing.T) {
+	r := apitest.New(t)
+	ctx, c := t.Context(), r.As(t, model.Admin)
+	lan, err := c.CreateNetwork(ctx, schema.NetworkSpec{
+		Name: "lan", Bridge: "br0", VLAN: 20, Nodes: []schema.BridgeFor{{Node: "n2", Bridge: "br7"}},
+	})
+	if err != nil || lan.Kind != model.NetworkBridge || lan.VLAN != 20 || len(lan.Nodes) != 1 || lan.Nodes[0].NodeName != "n2" {
+		t.Fatalf("CreateNetwork = %+v, %v", lan, err)
+	}
+	if _, err := c.CreateNetwork(ctx, schema.NetworkSpec{Name: "out", Kind: model.NetworkUser}); err != nil {
+		t.Fatal(err)
+	}
+	for _, bad := range []schema.NetworkSpec{
+		{Name: "x"},
+		{Name: "x", Bridge: "br/0"},
+		{Name: "x", Bridge: "b", VLAN: 4095},
+		{Name: "x", Kind: model.NetworkUser, Bridge: "b"},
+		{Name: "x", Bridge: "b", Nodes: []schema.BridgeFor{{Node: "n2", Bridge: "a/b"}}},
+	} {
+		_, err := c.CreateNetwork(ctx, bad)
+		apitest.CodeIs(t, "a network that cannot be", err, model.Invalid)
+	}
+	vm, err := c.CreateVM(ctx, schema.VMSpec{
+		Name: "web", CPUs: 1, Memory: 512 << 20, Disks: []schema.DiskFrom{{Size: 1 << 30}},
+		NICs: []schema.NICSpec{{Network: "lan"}, {Network: "out", Model: model.NICE1000, MAC: "02:00:00:00:00:AB", Disconnected: true}},
+	})
+	if err != nil || len(vm.NICs) != 2 || vm.NICs[0].Model != model.NICVirtio || vm.NICs[0].NetworkName != "lan" || !vm.NICs[0].Connected ||
+		vm.NICs[1].MAC != "02:00:00:00:00:ab" || vm.NICs[1].Connected {
+		t.Fatalf("CreateVM = %+v, %v", vm, err)
+	}
+	apitest.CodeIs(t, "deleting a network in use", c.DeleteNetwork(ctx, "lan"), model.Conflict)
+	if n, err := c.Network(ctx, "lan"); err != nil || n.Cards != 1 {
+		t.Errorf("Network = %+v, %v", n, err)
+	}
+	if _, err := c.PowerVM(ctx, "web", schema.PowerStart, ""); err != nil {
+		t.Fatal(err)
+	}
+	on, out := true, "out"
+	vm, err = c.ChangeVM(ctx, "web", schema.VMChange{
+		RemoveNICs: []string{string(vm.NICs[0].MAC)}, AddNICs: []schema.NICSpec{{Network: out}},
+		SetNICs: []schema.NICChange{{MAC: "02:00:00:00:00:ab", Network: &out, Connected: &on}},
+	})
+	if err != nil || len(vm.NICs) != 2 || vm.NICs[0].NetworkName != "out" || !vm.NICs[1].Connected {
+		t.Errorf("ChangeVM = %+v, %v", vm.NICs, err)
+	}
+	_, err = c.ChangeVM(ctx, "web", schema.VMChange{AddNICs: []schema.NICSpec{{Network: "out", MAC: "02:00:00:00:00:ab"}}})
+	apitest.CodeIs(t, "an address that is taken", err, model.Conflict)
+	_, err = c.ChangeVM(ctx, "web", schema.VMChange{AddNICs: []schema.NICSpec{{Network: "none"}}})
+	apitest.CodeIs(t, "a network that is not there", err, model.NotFound)
+	bridge := "br9"
+	if n, err := c.ChangeNetwork(ctx, "lan", schema.NetworkChange{Bridge: &bridge}); err != nil || n.Bridge != "br9" || len(n.Nodes) != 1 {
+		t.Errorf("ChangeNetwork = %+v, %v", n, err)
+	}
+	_, err = r.As(t, model.Operator).CreateNetwork(ctx, schema.NetworkSpec{Name: "x", Bridge: "br0"})
+	apitest.CodeIs(t, "an operator makes a network", err, model.Denied)
+	if err := c.DeleteNetwork(ctx, "lan"); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestClusterNodesPool(t *testing.T) {
 	r := apitest.New(t)
 	ctx, c := t.Context(), r.As(t, model.Viewer)

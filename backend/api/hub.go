@@ -155,7 +155,7 @@ func encode(v any) []byte {
 
 // shown are the nouns whose changes clients hear of. Users and sessions only make
 // open streams look at their session again.
-var shown = []state.Noun{state.Cluster, state.Nodes, state.Disks, state.Volumes, state.VMs, state.Tokens}
+var shown = []state.Noun{state.Cluster, state.Nodes, state.Disks, state.Volumes, state.VMs, state.Tokens, state.Networks}
 
 // followRecord turns changes of the record, and nodes that come and go, into
 // events.

@@ -53,6 +53,7 @@ func (s *Server) createVM(ctx context.Context, in *vmInput) (*out[schema.VM], er
 	}
 	spec := VMSpec{
 		Name: in.Body.Name, CPUs: in.Body.CPUs, Memory: in.Body.Memory, Boot: in.Body.Boot, Priority: in.Body.Priority,
+		Tags: in.Body.Tags, Description: in.Body.Description,
 	}
 	for i, d := range in.Body.Disks {
 		from, err := diskFrom(view, i, d)
@@ -61,7 +62,10 @@ func (s *Server) createVM(ctx context.Context, in *vmInput) (*out[schema.VM], er
 		}
 		spec.Disks = append(spec.Disks, from)
 	}
-	draft := model.VM{Name: spec.Name, CPUs: spec.CPUs, Memory: spec.Memory, Boot: spec.Boot, Priority: spec.Priority}
+	if spec.NICs, err = nicsOf(view, in.Body.NICs); err != nil {
+		return nil, err
+	}
+	draft := model.VM{Name: spec.Name, CPUs: spec.CPUs, Memory: spec.Memory, Boot: spec.Boot, Priority: spec.Priority, NICs: spec.NICs, Tags: spec.Tags, Description: spec.Description}
 	draft.Disks = make([]model.VMDisk, len(spec.Disks))
 	if err := draft.Validate(); err != nil {
 		return nil, err
@@ -102,21 +106,29 @@ type vmChangeInput struct {
 }
 
 func (s *Server) changeVM(ctx context.Context, in *vmChangeInput) (*out[schema.VM], error) {
-	id, err := s.vmID(ctx, in.Ref)
+	view, err := s.Record.View(ctx)
+	if err != nil {
+		return nil, err
+	}
+	was, err := view.FindVM(in.Ref)
 	if err != nil {
 		return nil, err
 	}
 	b := in.Body
-	if b == (schema.VMChange{}) {
+	if b.Empty() {
 		return nil, model.Errorf(model.Invalid, "nothing to change is given")
 	}
 	c := command.VMUpdate{
-		VM: id, Name: b.Name, CPUs: b.CPUs, Memory: b.Memory, Priority: b.Priority, Strict: b.Strict, Apart: b.Apart,
+		VM: was.ID, Name: b.Name, CPUs: b.CPUs, Memory: b.Memory, Priority: b.Priority, Strict: b.Strict, Apart: b.Apart,
+		Tags: b.Tags, Description: b.Description,
 	}
 	if c.Prefer, err = s.wished(ctx, b.Prefer); err != nil {
 		return nil, err
 	}
 	if c.Backup, err = s.wished(ctx, b.Backup); err != nil {
+		return nil, err
+	}
+	if err := nicChanges(view, b, &c); err != nil {
 		return nil, err
 	}
 	o, err := s.Record.Apply(ctx, by(ctx), c)

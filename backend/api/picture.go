@@ -277,7 +277,8 @@ func (p *picture) vm(vm model.VM) schema.VM {
 		ID: vm.ID, Name: vm.Name, CPUs: vm.CPUs, Memory: vm.Memory, Boot: vm.Boot, Power: vm.Power,
 		Priority: cmp.Or(vm.Priority, model.PriorityNormal),
 		Node:     vm.Node, NodeName: p.nodeName(vm.Node), Created: vm.Created,
-		Disks: make([]schema.VMDisk, len(vm.Disks)),
+		Disks: make([]schema.VMDisk, len(vm.Disks)), NICs: p.nics(vm),
+		Tags: append([]string{}, vm.Tags...), Description: vm.Description,
 		Status: schema.VMStatus{
 			State: p.vmState(vm), Node: vm.Status.Node, Reason: vm.Status.Reason, Since: vm.Status.Since,
 		},

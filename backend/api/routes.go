@@ -68,7 +68,17 @@ const (
 
 // routes is everything that is served under /api/v1, except its own description.
 func routes() []route {
-	return slices.Concat(clusterRoutes(), storageRoutes(), machineRoutes())
+	return slices.Concat(clusterRoutes(), storageRoutes(), machineRoutes(), networkRoutes())
+}
+
+func networkRoutes() []route {
+	return []route{
+		{"GET", "/networks", auth.View, auth.Network, perSession, nothing, quick, "list-networks", "Networks", reply((*Server).listNetworks)},
+		{"POST", "/networks", auth.Create, auth.Network, perSession, small, quick, "create-network", "Make a network", reply((*Server).createNetwork)},
+		{"GET", "/networks/{ref}", auth.View, auth.Network, perSession, nothing, quick, "get-network", "A network", reply((*Server).getNetwork)},
+		{"PATCH", "/networks/{ref}", auth.Change, auth.Network, perSession, small, quick, "change-network", "Change a network", reply((*Server).changeNetwork)},
+		{"DELETE", "/networks/{ref}", auth.Delete, auth.Network, perSession, nothing, quick, "delete-network", "Forget a network", reply((*Server).deleteNetwork)},
+	}
 }
 
 func clusterRoutes() []route {

@@ -150,9 +150,12 @@ type VMSpec struct {
 	CPUs   int
 	Memory model.Bytes
 	Disks  []DiskFrom
+	NICs   []model.NIC
 	Boot   *model.Boot
 
-	Priority model.Priority
+	Priority    model.Priority
+	Tags        []string
+	Description string
 }
 
 // A DiskFrom says where one disk comes from; exactly one field is set.

@@ -40,6 +40,7 @@ const (
 	Session Kind = "session"
 
 	Snapshot Kind = "snapshot" // of a volume
+	Network  Kind = "network"
 )
 
 // A Subject is who asks. The zero Subject is nobody.
@@ -95,6 +96,11 @@ var least = map[deed]model.Role{
 	{Change, VM}:     model.Admin,
 	{Delete, VM}:     model.Admin,
 	{Delete, Task}:   model.Admin,
+
+	{View, Network}:   model.Viewer,
+	{Create, Network}: model.Admin,
+	{Change, Network}: model.Admin,
+	{Delete, Network}: model.Admin,
 
 	{Change, Cluster}: model.Admin,
 	{Delete, Disk}:    model.Admin,

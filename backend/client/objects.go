@@ -194,6 +194,31 @@ func (c *Client) Images(ctx context.Context) (schema.List[schema.Volume], error)
 	return get[schema.List[schema.Volume]](ctx, c, "/images")
 }
 
+// Networks lists the networks.
+func (c *Client) Networks(ctx context.Context) (schema.List[schema.Network], error) {
+	return get[schema.List[schema.Network]](ctx, c, "/networks")
+}
+
+// Network is one network.
+func (c *Client) Network(ctx context.Context, ref string) (schema.Network, error) {
+	return get[schema.Network](ctx, c, at("networks", ref))
+}
+
+// CreateNetwork makes a network.
+func (c *Client) CreateNetwork(ctx context.Context, spec schema.NetworkSpec) (schema.Network, error) {
+	return post[schema.Network](ctx, c, "/networks", spec)
+}
+
+// ChangeNetwork replaces what is given of a network.
+func (c *Client) ChangeNetwork(ctx context.Context, ref string, change schema.NetworkChange) (out schema.Network, err error) {
+	return out, c.call(ctx, http.MethodPatch, at("networks", ref), change, &out)
+}
+
+// DeleteNetwork forgets a network.
+func (c *Client) DeleteNetwork(ctx context.Context, ref string) error {
+	return c.remove(ctx, at("networks", ref))
+}
+
 // VMs lists the machines.
 func (c *Client) VMs(ctx context.Context) (schema.List[schema.VM], error) {
 	return get[schema.List[schema.VM]](ctx, c, "/vms")

@@ -20,6 +20,7 @@ type (
 	TaskID    uint64 // a piece of long work
 
 	SnapshotID uint64 // a snapshot of a volume
+	NetworkID  uint64 // what network cards are joined to
 )
 
 const idAlphabet = "0123456789abcdefghjkmnpqrstvwxyz" // Crockford's base32
@@ -130,3 +131,9 @@ func (id SnapshotID) MarshalText() ([]byte, error) { return marshalID(uint64(id)
 
 // UnmarshalText reads what MarshalText wrote; empty text is the zero identifier.
 func (id *SnapshotID) UnmarshalText(text []byte) error { return unmarshalID(id, text) }
+
+func (id NetworkID) String() string               { return formatID(uint64(id)) }
+func (id NetworkID) MarshalText() ([]byte, error) { return marshalID(uint64(id)) }
+
+// UnmarshalText reads what MarshalText wrote; empty text is the zero identifier.
+func (id *NetworkID) UnmarshalText(text []byte) error { return unmarshalID(id, text) }

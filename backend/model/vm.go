@@ -1,6 +1,10 @@
 package model
 
-import "time"
+import (
+	"slices"
+	"time"
+	"unicode/utf8"
+)
 
 // A PowerState is what a machine should be, by its owner's will.
 type PowerState string
@@ -54,11 +58,15 @@ type VM struct {
 	Memory   Bytes      `json:"memory_bytes"`
 	Priority Priority   `json:"priority,omitzero"` // empty: normal
 	Disks    []VMDisk   `json:"disks"`
+	NICs     []NIC      `json:"nics,omitempty"` // in order of slot
+	Tags     []string   `json:"tags,omitempty"` // the first groups machines
 	Boot     *Boot      `json:"boot,omitempty"`
 	Power    PowerState `json:"power"`
 	Node     NodeID     `json:"node,omitzero"` // where it runs or shall run; zero: nowhere yet
 	Status   VMStatus   `json:"status"`
 	Created  time.Time  `json:"created"`
+
+	Description string `json:"description,omitempty"` // for people
 
 	Migration *Migration `json:"migration,omitempty"` // under way; Node is where from
 	Affinity  Affinity   `json:"affinity,omitzero"`
@@ -134,6 +142,42 @@ func (v VM) Validate() error {
 		return Errorf(Invalid, "a vm needs a disk or a kernel to start from")
 	case v.Boot != nil && len(v.Boot.Append) > 2000:
 		return Errorf(Invalid, "a kernel command line has at most 2000 bytes, not %d", len(v.Boot.Append))
+	case len(v.NICs) > MaxNICs:
+		return Errorf(Invalid, "a vm has at most %d network cards, not %d", MaxNICs, len(v.NICs))
+	}
+	for _, n := range v.NICs {
+		if err := n.Validate(); err != nil {
+			return err
+		}
+	}
+	return v.validateWords()
+}
+
+// The bounds of what people say about a machine.
+const (
+	MaxTags        = 16
+	MaxDescription = 1024 // bytes
+)
+
+func (v VM) validateWords() error {
+	if len(v.Tags) > MaxTags {
+		return Errorf(Invalid, "a vm has at most %d tags, not %d", MaxTags, len(v.Tags))
+	}
+	for i, tag := range v.Tags {
+		if err := ValidateName("tag", tag); err != nil {
+			return err
+		}
+		if slices.Contains(v.Tags[:i], tag) {
+			return Errorf(Invalid, "the tag %q is given twice", tag)
+		}
+	}
+	if len(v.Description) > MaxDescription || !utf8.ValidString(v.Description) {
+		return Errorf(Invalid, "a description is text of at most %d bytes", MaxDescription)
+	}
+	for _, r := range v.Description {
+		if r < ' ' && r != '\n' || r == 0x7f {
+			return Errorf(Invalid, "a description cannot hold the character %U", r)
+		}
 	}
 	return v.Affinity.Validate()
 }

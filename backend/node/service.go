@@ -248,7 +248,8 @@ func (s service) PutFile(ctx context.Context, _ model.Actor, ref model.FileRef, 
 func (s service) CreateVM(ctx context.Context, by model.Actor, spec api.VMSpec) (vm model.VM, err error) {
 	vm = model.VM{
 		ID: model.NewID[model.VMID](), Name: spec.Name, CPUs: spec.CPUs, Memory: spec.Memory, Boot: spec.Boot,
-		Priority: spec.Priority, Disks: make([]model.VMDisk, len(spec.Disks)),
+		Priority: spec.Priority, NICs: spec.NICs, Tags: spec.Tags, Description: spec.Description,
+		Disks: make([]model.VMDisk, len(spec.Disks)),
 	}
 	if err := vm.Validate(); err != nil {
 		return model.VM{}, err
@@ -288,7 +289,7 @@ func (s service) CreateVM(ctx context.Context, by model.Actor, spec api.VMSpec) 
 	}
 	out, err := s.n.meta.Apply(ctx, by, command.VMCreate{
 		ID: vm.ID, Name: vm.Name, CPUs: vm.CPUs, Memory: vm.Memory, Disks: vm.Disks, Boot: vm.Boot,
-		Priority: vm.Priority,
+		Priority: vm.Priority, NICs: vm.NICs, Tags: vm.Tags, Description: vm.Description,
 	})
 	if err != nil {
 		return model.VM{}, err

@@ -61,6 +61,8 @@ type Departure struct {
 	vm model.VMID
 	s  *session
 
+	there string // the machine on the other node
+
 	// Domain and Cookie are for the other node's Arrive.
 	Domain string
 	Cookie []byte
@@ -70,11 +72,18 @@ type Departure struct {
 // says. Nothing changes for the guest yet. The Departure is ended by End, or called
 // off by Close.
 func (h *Hypervisor) Depart(ctx context.Context, vm model.VMID, there string) (*Departure, error) {
+	have, err := h.nics(ctx, vm)
+	if err != nil {
+		return nil, text(err, "begin to migrate machine %s", vm)
+	}
+	if there, err = inOrderOf(have, there); err != nil {
+		return nil, text(err, "begin to migrate machine %s", vm)
+	}
 	s, err := connect(ctx, h.socket)
 	if err != nil {
 		return nil, err
 	}
-	d := &Departure{h: h, vm: vm, s: s}
+	d := &Departure{h: h, vm: vm, s: s, there: there}
 	err = d.call(ctx, monitorWait, func(l *libvirt.Libvirt) (err error) {
 		d.Cookie, d.Domain, err = l.DomainMigrateBegin3Params(domain(vm), []libvirt.TypedParam{
 			param(libvirt.MigrateParamDestXML, there), param(libvirt.MigrateParamPersistXML, there),
@@ -98,11 +107,10 @@ func (d *Departure) call(ctx context.Context, limit time.Duration, f func(*libvi
 }
 
 // Send copies the guest's memory, as copyFlags says, and leaves the guest at rest. QEMU
-// connects to the socket. cookie is the Arrival's; there describes the machine on its
-// node. progress is called each second with the bytes sent, and those there are by
+// connects to the socket. cookie is the Arrival's. progress is called each second with the bytes sent, and those there are by
 // present knowledge, which grow while the guest writes. If ctx ends first the
 // migration is given up; after any error the guest runs on once End is called.
-func (d *Departure) Send(ctx context.Context, cookie []byte, there, socket string,
+func (d *Departure) Send(ctx context.Context, cookie []byte, socket string,
 	progress func(done, total model.Bytes),
 ) ([]byte, error) {
 	var out []byte
@@ -111,7 +119,7 @@ func (d *Departure) Send(ctx context.Context, cookie []byte, there, socket strin
 		sent <- d.call(context.WithoutCancel(ctx), 0, func(l *libvirt.Libvirt) (err error) {
 			out, err = l.DomainMigratePerform3Params(domain(d.vm), nil, []libvirt.TypedParam{
 				param(libvirt.MigrateParamDestName, domainName(d.vm)), param(libvirt.MigrateParamDestXML, d.Domain),
-				param(libvirt.MigrateParamPersistXML, there), param(libvirt.MigrateParamURI, "unix://"+socket),
+				param(libvirt.MigrateParamPersistXML, d.there), param(libvirt.MigrateParamURI, "unix://"+socket),
 			}, cookie, copyFlags(d.h.accel))
 			return err
 		})

@@ -49,15 +49,20 @@ type Domain struct {
 	CPUs     int
 	Memory   model.Bytes
 	Disks    []Disk
+	NICs     []NIC
 	Kernel   *Kernel // nil: it boots from its first disk
 	Hardware int     // the version of its devices: Hardware, or that of a guest that runs
 }
 
 // Hardware is the version of the devices that a machine is started with: 1 has a USB
-// bus with a tablet, by which a guest's pointer is where the person's is. A guest keeps
+// bus with a tablet, by which a guest's pointer is where the person's is; 2 has fixed
+// addresses and room for devices that come and go, network cards among them. A guest keeps
 // its version until it is started anew, also when it moves: QEMU takes a guest's state
 // only into the same devices.
-const Hardware = 1
+const Hardware = 2
+
+// Placed is the first version of the devices that has fixed addresses.
+const Placed = 2
 
 // A Disk is a vhost-user-blk back end, in order: vda, vdb, ... QEMU connects to
 // the socket when the machine starts and again, once a second, whenever the

@@ -53,16 +53,19 @@ func testDomain() Domain {
 func TestXML(t *testing.T) {
 	kernel := testDomain()
 	now := testDomain()
-	now.Hardware = Hardware
+	now.Hardware = 1
 	kernel.Kernel = &Kernel{
 		Path: "/srv/files/k", Initrd: "/srv/files/i", Append: `console=ttyS0 a="<&>'"`,
 	}
+	nics := testDomain()
+	nics.NICs, nics.Hardware = testNICs(), 2
 	for name, tt := range map[string]struct {
 		accel Accelerator
 		d     Domain
 	}{
 		"disk-kvm":   {KVM, testDomain()},
 		"kernel-tcg": {TCG, kernel},
+		"nics":       {TCG, nics},
 		"hardware":   {KVM, now},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -93,7 +96,7 @@ func TestValidate(t *testing.T) {
 		"identifier":      func(d *Domain) { d.ID = 0 },
 		"cpus":            func(d *Domain) { d.CPUs = model.MaxCPUs + 1 },
 		"bytes of memory": func(d *Domain) { d.Memory++ },
-		"at most 26":      func(d *Domain) { d.Disks = make([]Disk, 27) },
+		"at most 16":      func(d *Domain) { d.Disks = make([]Disk, 17) },
 		"a disk or":       func(d *Domain) { d.Disks = nil },
 		"kernel's path":   func(d *Domain) { d.Kernel = &Kernel{Path: "k"} },
 		"initrd's path":   func(d *Domain) { d.Kernel = &Kernel{Path: "/k", Initrd: "../i"} },
@@ -106,8 +109,15 @@ func TestValidate(t *testing.T) {
 		"107 bytes": func(d *Domain) {
 			d.Disks[0].Socket = "/" + strings.Repeat("a", 107)
 		},
-		"16 queues":    func(d *Domain) { d.Disks[0].Queues = 17 },
-		"power of two": func(d *Domain) { d.Disks[0].QueueSize = 100 },
+		"card 1 is not one":   func(d *Domain) { d.NICs, d.Hardware = testNICs(), 2; d.NICs[1].Model = "ne2k" },
+		"card 0 is not":       func(d *Domain) { d.NICs, d.Hardware = testNICs(), 2; d.NICs[0].MAC = "ff:ff:ff:ff:ff:ff" },
+		"no slot 8":           func(d *Domain) { d.NICs, d.Hardware = testNICs(), 2; d.NICs[0].Slot = 8 },
+		"slot or the address": func(d *Domain) { d.NICs, d.Hardware = testNICs(), 2; d.NICs[1].Slot = d.NICs[0].Slot },
+		"the vlan 4095":       func(d *Domain) { d.NICs, d.Hardware = testNICs(), 2; d.NICs[0].VLAN = 4095 },
+		"the vlan 1":          func(d *Domain) { d.NICs, d.Hardware = testNICs(), 2; d.NICs[1].VLAN = 1 },
+		"no network cards":    func(d *Domain) { d.NICs, d.Hardware = testNICs(), 1 },
+		"16 queues":           func(d *Domain) { d.Disks[0].Queues = 17 },
+		"power of two":        func(d *Domain) { d.Disks[0].QueueSize = 100 },
 	} {
 		d := testDomain()
 		change(&d)

@@ -30,7 +30,7 @@ type metadata struct {
 
 // The bounds that keep a mistake from libvirt's more obscure errors.
 const (
-	maxDisks      = 26 // vda to vdz
+	maxDisks      = 16 // vda to vdp
 	maxQueues     = 16
 	maxQueueSize  = 1024
 	defaultQueues = 4
@@ -101,7 +101,7 @@ func (d Domain) validate() error {
 				i, maxQueueSize, disk.QueueSize)
 		}
 	}
-	return nil
+	return d.validateNICs()
 }
 
 // printable refuses what XML or QEMU's command line could not carry unchanged.
@@ -209,6 +209,12 @@ func (h *Hypervisor) devices(d Domain) *libvirtxml.DomainDeviceList {
 	}
 	for i, disk := range d.Disks {
 		list.Disks = append(list.Disks, vhostDisk(i, disk, d))
+	}
+	for _, nic := range d.NICs {
+		list.Interfaces = append(list.Interfaces, nic.xml())
+	}
+	if d.Hardware >= Placed {
+		place(list)
 	}
 	return list
 }

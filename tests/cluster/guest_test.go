@@ -36,6 +36,8 @@ type port struct {
 	errors int64
 	stall  float64
 	bad    []string
+	cards  string   // the guest's newest word on its network cards
+	leases []string // and on the addresses it was given
 }
 
 var progress = regexp.MustCompile(`verified (\d+) writes \d+ reads \d+ errors (\d+) longest_stall ([\d.]+)`)
@@ -83,6 +85,12 @@ func (p *port) take(line string) {
 	defer p.mu.Unlock()
 	if strings.Contains(line, "VERIFY ERROR") || strings.Contains(line, "I/O error") {
 		p.bad = append(p.bad, line)
+	}
+	if i := strings.Index(line, "network cards:"); i >= 0 {
+		p.cards = line[i:]
+	}
+	if i := strings.Index(line, "network card "); i >= 0 {
+		p.leases = append(p.leases, strings.TrimSpace(line[i:]))
 	}
 	m := progress.FindStringSubmatch(line)
 	if m == nil {

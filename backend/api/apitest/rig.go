@@ -349,7 +349,7 @@ func (s *Service) CreateVM(ctx context.Context, by model.Actor, spec api.VMSpec)
 		disks = append(disks, model.VMDisk{Volume: d.Volume})
 	}
 	return as[model.VM](s.record.Apply(ctx, by, command.VMCreate{
-		ID: model.NewID[model.VMID](), Name: spec.Name, CPUs: spec.CPUs, Memory: spec.Memory, Disks: disks, Boot: spec.Boot,
+		ID: model.NewID[model.VMID](), Name: spec.Name, CPUs: spec.CPUs, Memory: spec.Memory, Disks: disks, Boot: spec.Boot, NICs: spec.NICs, Tags: spec.Tags, Description: spec.Description,
 	}))
 }
 

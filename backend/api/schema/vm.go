@@ -14,6 +14,8 @@ type VM struct {
 	Memory   model.Bytes      `json:"memory_bytes"`
 	Priority model.Priority   `json:"priority" enum:"low,normal,high"`
 	Disks    []VMDisk         `json:"disks"`
+	NICs     []NIC            `json:"nics"`
+	Tags     []string         `json:"tags" doc:"the first groups machines"`
 	Boot     *model.Boot      `json:"boot,omitempty"`
 	Power    model.PowerState `json:"power" enum:"on,off"`
 	Node     model.NodeID     `json:"node"` // where it runs or shall run; empty: nowhere yet
@@ -21,6 +23,8 @@ type VM struct {
 	MovesTo  string           `json:"moves_to,omitempty"` // the node it is being migrated to
 	Status   VMStatus         `json:"status"`
 	Created  time.Time        `json:"created"`
+
+	Description string `json:"description"`
 
 	Prefer    string   `json:"prefer,omitempty" doc:"name of the node it rather runs on"`
 	Backup    string   `json:"backup,omitempty" doc:"name of the node for where that one cannot be"`
@@ -54,16 +58,28 @@ type VMSpec struct {
 	Disks  []DiskFrom  `json:"disks" maxItems:"16"`
 	Boot   *model.Boot `json:"boot,omitempty"`
 
+	NICs []NICSpec `json:"nics,omitempty" maxItems:"8"`
+
+	Tags        []string `json:"tags,omitempty" maxItems:"16" doc:"the first groups machines"`
+	Description string   `json:"description,omitempty" maxLength:"1024"`
+
 	Priority model.Priority `json:"priority,omitempty" enum:"low,normal,high" doc:"whose turn it is when a node is lost and the others have not room for all; normal where none is given"`
 }
 
-// A VMChange replaces what is given of a machine. All but the priority and where it shall
-// run needs it to be off.
+// A VMChange replaces what is given of a machine. Its name, processors and memory need it
+// to be off. Network cards are removed first, then changed, then added.
 type VMChange struct {
 	Name     *string         `json:"name,omitempty" maxLength:"63"`
 	CPUs     *int            `json:"cpus,omitempty"`
 	Memory   *model.Bytes    `json:"memory_bytes,omitempty"`
 	Priority *model.Priority `json:"priority,omitempty" enum:"low,normal,high"`
+
+	Tags        *[]string `json:"tags,omitempty" maxItems:"16"`
+	Description *string   `json:"description,omitempty" maxLength:"1024"`
+
+	RemoveNICs []string    `json:"remove_nics,omitempty" maxItems:"8" doc:"their addresses"`
+	SetNICs    []NICChange `json:"set_nics,omitempty" maxItems:"8"`
+	AddNICs    []NICSpec   `json:"add_nics,omitempty" maxItems:"8"`
 
 	Prefer *string   `json:"prefer,omitempty" maxLength:"63" doc:"the node it rather runs on; empty: none"`
 	Backup *string   `json:"backup,omitempty" maxLength:"63" doc:"the node for where that one cannot be; empty: none"`

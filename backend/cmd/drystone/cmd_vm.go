@@ -100,8 +100,11 @@ type vmFlags struct {
 	kernel  string
 	initrd  string
 	append  string
+	nics    []string
+	tags    []string
 
-	priority string
+	priority    string
+	description string
 }
 
 func newVMCreate(a *app) *cobra.Command {
@@ -132,15 +135,23 @@ func newVMCreate(a *app) *cobra.Command {
 	c.Flags().StringVar(&f.priority, "priority", string(model.PriorityNormal), priorityHelp)
 	c.Flags().StringArrayVar(&f.disks, "disk", nil, "a new disk: a size, or the name of an image to copy (may be repeated)")
 	c.Flags().StringArrayVar(&f.volumes, "volume", nil, "a volume that exists (may be repeated)")
+	c.Flags().StringArrayVar(&f.nics, "nic", nil, nicHelp)
+	c.Flags().StringArrayVar(&f.tags, "tag", nil, tagHelp)
+	c.Flags().StringVar(&f.description, "description", "", "what it is for")
 	c.Flags().StringVar(&f.kernel, "kernel", "", "file with a kernel to start from")
 	c.Flags().StringVar(&f.initrd, "initrd", "", "file with its initial RAM disk")
 	c.Flags().StringVar(&f.append, "append", "", "its command line")
 	return c
 }
 
+const tagHelp = "a tag; the first groups machines (may be repeated)"
+
 func (f vmFlags) spec(name string) (s schema.VMSpec, err error) {
-	s = schema.VMSpec{Name: name, CPUs: f.cpus, Priority: model.Priority(f.priority), Disks: []schema.DiskFrom{}}
+	s = schema.VMSpec{Name: name, CPUs: f.cpus, Priority: model.Priority(f.priority), Disks: []schema.DiskFrom{}, Tags: f.tags, Description: f.description}
 	if s.Memory, err = parseSize(f.memory); err != nil {
+		return s, err
+	}
+	if s.NICs, err = nicSpecs("nic", f.nics); err != nil {
 		return s, err
 	}
 	if f.kernel == "" && (f.initrd != "" || f.append != "") {
@@ -238,8 +249,10 @@ func printVM(w io.Writer, v schema.VM) {
 		"Because", v.Status.Reason, "Since", ago(v.Status.Since), "Node", v.NodeName, "Moves to", v.MovesTo,
 		"Processors", strconv.Itoa(v.CPUs), "Memory", size(v.Memory),
 		"Priority", string(v.Priority), "Prefers", wishes(v), "Apart from", strings.Join(v.Apart, ", "),
-		"Returns to", v.ReturnsTo, "Kernel", boot,
+		"Returns to", v.ReturnsTo, "Kernel", boot, "Tags", strings.Join(v.Tags, ", "),
+		"Description", strings.ReplaceAll(v.Description, "\n", " "),
 	)
+	defer printNICs(w, v.NICs)
 	if len(v.Disks) == 0 {
 		return
 	}

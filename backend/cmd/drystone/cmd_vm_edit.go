@@ -1,6 +1,7 @@
 package main
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -19,6 +20,9 @@ type editFlags struct {
 	cpus   int
 	strict bool
 	apart  []string
+
+	description                        string
+	tags, addNICs, setNICs, removeNICs []string
 }
 
 func newVMEdit(a *app) *cobra.Command {
@@ -49,6 +53,12 @@ func newVMEdit(a *app) *cobra.Command {
 	c.Flags().BoolVar(&f.strict, "strict", false, "it runs on these two nodes only; --strict=false ends that")
 	c.Flags().StringSliceVar(&f.apart, "apart", nil,
 		`groups of machines of which no two run on one node while another can take one, with commas; "" for none`)
+	c.Flags().StringArrayVar(&f.tags, "tag", nil, `a tag; those given replace those it has (may be repeated); "" for none`)
+	c.Flags().StringVar(&f.description, "description", "", "what it is for")
+	c.Flags().StringArrayVar(&f.addNICs, "add-nic", nil, nicHelp)
+	c.Flags().StringArrayVar(&f.removeNICs, "remove-nic", nil, "take out the network card of this address (may be repeated)")
+	c.Flags().StringArrayVar(&f.setNICs, "set-nic", nil,
+		"change a network card: mac=MAC[,net=NAME][,model=MODEL][,connected|disconnected] (may be repeated)")
 	return c
 }
 
@@ -64,6 +74,16 @@ func (f *editFlags) change(given func(flag string) bool) (c schema.VMChange, err
 		f.apart = []string{}
 	}
 	set(&c.Apart, &f.apart, given("apart"))
+	f.tags = slices.DeleteFunc(f.tags, func(t string) bool { return t == "" })
+	set(&c.Tags, &f.tags, given("tag"))
+	set(&c.Description, &f.description, given("description"))
+	c.RemoveNICs = f.removeNICs
+	if c.AddNICs, err = nicSpecs("add-nic", f.addNICs); err != nil {
+		return c, err
+	}
+	if c.SetNICs, err = nicChanges(f.setNICs); err != nil {
+		return c, err
+	}
 	if given("memory") {
 		b, err := parseSize(f.memory)
 		if err != nil {
@@ -71,7 +91,7 @@ func (f *editFlags) change(given func(flag string) bool) (c schema.VMChange, err
 		}
 		c.Memory = &b
 	}
-	if c == (schema.VMChange{}) {
+	if c.Empty() {
 		return c, usagef("nothing to change is given")
 	}
 	return c, nil

@@ -113,7 +113,7 @@ func newRoot(a *app) *cobra.Command {
 	}
 	add("see", newStatus(a), newNode(a), newCluster(a), newCA(a))
 	add("storage", newPool(a), newDisk(a), newVolume(a), newSnapshot(a))
-	add("machines", newImage(a), newVM(a))
+	add("machines", newImage(a), newVM(a), newNetwork(a))
 	add("setup", newInit(a), newJoin(a), newToken(a), newCert(a), newLogin(a), newDev(a), newVersion(a))
 	return root
 }

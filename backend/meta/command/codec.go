@@ -74,6 +74,9 @@ var formats = map[Kind]format{
 	KindTrustStep:      {"trust.step", read[TrustStep]},
 	KindNodeTrust:      {"node.trust", read[NodeTrust]},
 	KindNodeDrain:      {"node.drain", read[NodeDrain]},
+	KindNetworkCreate:  {"network.create", read[NetworkCreate]},
+	KindNetworkUpdate:  {"network.update", read[NetworkUpdate]},
+	KindNetworkDelete:  {"network.delete", read[NetworkDelete]},
 	KindVMConsole:      {"vm.console", read[VMConsole]},
 }
 

@@ -92,6 +92,12 @@ func examples() []Command {
 		TrustStep{Keys: 4, Epoch: 5, Except: []model.NodeID{1}},
 		NodeTrust{Node: 1, Trust: model.Trust{Keys: 4, Epoch: 5}},
 		NodeDrain{Node: 1, Cancel: true},
+		NetworkCreate{Network: model.Network{
+			ID: 18, Name: "lan", Type: model.NetworkBridge, Bridge: "br0", VLAN: 7, Created: noon,
+			Nodes: []model.NodeBridge{{Node: 1, Bridge: "br1"}},
+		}},
+		NetworkUpdate{Network: 18, Name: &name, Bridge: &name, Nodes: &[]model.NodeBridge{{Node: 1, Bridge: "br1"}}, VLAN: &cpus},
+		NetworkDelete{Network: 18},
 		VMConsole{VM: 14, Console: "screen", Writes: true, Closed: true},
 	}
 }

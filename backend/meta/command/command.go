@@ -66,6 +66,9 @@ const (
 	KindTrustStep      Kind = 50
 	KindNodeTrust      Kind = 51
 	KindNodeDrain      Kind = 52
+	KindNetworkCreate  Kind = 56
+	KindNetworkUpdate  Kind = 57
+	KindNetworkDelete  Kind = 58
 	KindVMConsole      Kind = 63
 )
 

@@ -13,10 +13,16 @@ type VMCreate struct {
 	Boot   *model.Boot    `json:"boot,omitempty"`
 
 	Priority model.Priority `json:"priority,omitempty"`
+	NICs     []model.NIC    `json:"nics,omitempty"` // their slots are set by the record
+
+	Tags        []string `json:"tags,omitempty"`
+	Description string   `json:"description,omitempty"`
 }
 
 // VMUpdate replaces what is not nil of a machine, which has to be off for all but the
-// priority and the affinity. Returns the model.VM.
+// priority, the affinity, the network cards, the tags and the description. Cards are
+// removed first, then changed, then added; the slots of those added are set by the record.
+// While a machine is being migrated its cards stay as they are. Returns the model.VM.
 type VMUpdate struct {
 	VM     model.VMID      `json:"vm"`
 	Name   *string         `json:"name,omitempty"`
@@ -32,6 +38,21 @@ type VMUpdate struct {
 	Backup *model.NodeID `json:"backup,omitempty"`
 	Strict *bool         `json:"strict,omitempty"`
 	Apart  *[]string     `json:"apart,omitempty"`
+
+	Tags        *[]string `json:"tags,omitempty"`
+	Description *string   `json:"description,omitempty"`
+
+	RemoveNICs []model.MAC       `json:"remove_nics,omitempty"`
+	SetNICs    []model.NICChange `json:"set_nics,omitempty"`
+	AddNICs    []model.NIC       `json:"add_nics,omitempty"`
+}
+
+// HasNICs reports whether something of the network cards is to change.
+func (c VMUpdate) HasNICs() bool { return len(c.RemoveNICs)+len(c.SetNICs)+len(c.AddNICs) > 0 }
+
+// NeedsOff reports whether something is to change that no running machine can change.
+func (c VMUpdate) NeedsOff() bool {
+	return c.Name != nil || c.CPUs != nil || c.Memory != nil || c.Disks != nil || c.Boot != nil
 }
 
 // VMPower says what a machine shall be. With a node, a machine that is stopped

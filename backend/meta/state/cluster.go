@@ -196,6 +196,9 @@ func (x *tx) nodeRemove(c command.NodeRemove) (any, error) {
 			}
 		}
 	}
+	if err := x.forgetBridges(n.ID); err != nil {
+		return nil, err
+	}
 	if err := x.unwish(n.ID); err != nil {
 		return nil, err
 	}

@@ -77,6 +77,7 @@ type tables struct {
 	requests *table[string, requestRow]
 
 	snapshots *table[model.SnapshotID, model.Snapshot]
+	networks  *table[model.NetworkID, model.Network]
 }
 
 // The tables' kinds. The SQL names are in snapshots: they do not change.
@@ -146,6 +147,12 @@ var (
 		key: func(r requestRow) string { return r.Request }, text: plain,
 		order: func(a, b requestRow) int { return cmp.Compare(a.Index, b.Index) },
 	}
+	networkKind = &kind[model.NetworkID, model.Network]{
+		name: "networks", noun: "network", watch: Networks,
+		key: func(n model.Network) model.NetworkID { return n.ID }, text: model.NetworkID.String,
+		title: func(n model.Network) string { return n.Name },
+		order: func(a, b model.Network) int { return cmp.Compare(a.Name, b.Name) },
+	}
 	snapshotKind = &kind[model.SnapshotID, model.Snapshot]{
 		name: "volume_snapshots", noun: "snapshot", watch: Volumes,
 		key: func(s model.Snapshot) model.SnapshotID { return s.ID }, text: model.SnapshotID.String,
@@ -166,7 +173,7 @@ func newTables() tables {
 		disks: newTable(diskKind), volumes: newTable(volumeKind), deleted: newTable(deletedKind),
 		vms: newTable(vmKind), users: newTable(userKind), sessions: newTable(sessionKind),
 		tokens: newTable(tokenKind), requests: newTable(requestKind),
-		snapshots: newTable(snapshotKind),
+		snapshots: newTable(snapshotKind), networks: newTable(networkKind),
 	}
 }
 
@@ -220,6 +227,8 @@ func DecodeResult(k command.Kind, p []byte) (any, error) {
 		return readJSON[model.Cut](p)
 	case command.KindSnapshotDelete:
 		return readJSON[model.Snapshot](p)
+	case command.KindNetworkCreate, command.KindNetworkUpdate, command.KindNetworkDelete:
+		return readJSON[model.Network](p)
 	case command.KindVolumeClone:
 		return readJSON[model.Cloned](p)
 	case command.KindTokenDelete, command.KindSessionDelete, command.KindVMConsole:

@@ -282,6 +282,12 @@ func (x *tx) applyPool(cmd command.Command) (any, error) {
 		return x.nodeTrust(c)
 	case command.NodeDrain:
 		return x.nodeDrain(c)
+	case command.NetworkCreate:
+		return x.networkCreate(c)
+	case command.NetworkUpdate:
+		return x.networkUpdate(c)
+	case command.NetworkDelete:
+		return x.networkDelete(c)
 	}
 	return nil, unknown(cmd)
 }

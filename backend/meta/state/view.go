@@ -20,11 +20,12 @@ const (
 	Users    Noun = "users"
 	Sessions Noun = "sessions"
 	Tokens   Noun = "tokens"
+	Networks Noun = "networks"
 )
 
 // AllNouns lists every noun.
 func AllNouns() []Noun {
-	return []Noun{Cluster, Nodes, Disks, Volumes, VMs, Users, Sessions, Tokens}
+	return []Noun{Cluster, Nodes, Disks, Volumes, VMs, Users, Sessions, Tokens, Networks}
 }
 
 // A View is the record as of one index of the log.
@@ -131,6 +132,15 @@ func (v *View) VMOf(id model.VolumeID) (model.VM, bool) {
 	return cloneVM(vm), ok
 }
 
+// Networks returns the networks, in order of name.
+func (v *View) Networks() []model.Network { return slices.Clone(v.networks.sorted()) }
+
+// Network returns a network, or model.NotFound.
+func (v *View) Network(id model.NetworkID) (model.Network, error) { return v.networks.find(id) }
+
+// FindNetwork returns the network of an identifier or a name.
+func (v *View) FindNetwork(ref string) (model.Network, error) { return resolve(v.networks, ref) }
+
 // Users returns who can log in, in order of name.
 func (v *View) Users() []model.User { return mapped(v.users.sorted(), userRow.model) }
 
@@ -191,6 +201,8 @@ func cloneVolume(v model.Volume) model.Volume {
 
 func cloneVM(v model.VM) model.VM {
 	v.Disks = slices.Clone(v.Disks)
+	v.NICs = slices.Clone(v.NICs)
+	v.Tags = slices.Clone(v.Tags)
 	if v.Boot != nil {
 		boot := *v.Boot
 		v.Boot = &boot

@@ -15,6 +15,7 @@ func vmObject(v model.VM) string { return "vm " + v.ID.String() + " " + v.Name }
 func (x *tx) vmCreate(c command.VMCreate) (any, error) {
 	vm := model.VM{
 		ID: c.ID, Name: c.Name, CPUs: c.CPUs, Memory: c.Memory, Priority: c.Priority, Disks: c.Disks, Boot: c.Boot,
+		NICs: addNICs(nil, c.NICs), Tags: c.Tags, Description: c.Description,
 		Power: model.PowerOff, Status: model.VMStatus{State: model.VMStopped, Since: x.at}, Created: x.at,
 	}
 	x.object = vmObject(vm)
@@ -47,7 +48,7 @@ func (x *tx) validVM(vm model.VM) error {
 			return model.Errorf(model.Conflict, "the volume %q belongs to the vm %q", v.Name, other.Name)
 		}
 	}
-	return nil
+	return x.validNICs(vm)
 }
 
 // isOff reports whether a machine neither runs nor shall run.
@@ -66,14 +67,25 @@ func (x *tx) vmUpdate(c command.VMUpdate) (any, error) {
 		return nil, err
 	}
 	x.object = vmObject(vm)
-	if c.Priority != nil {
-		vm.Priority, c.Priority = *c.Priority, nil
-	}
 	if err := x.wish(&vm.Affinity, &c); err != nil {
 		return nil, err
 	}
-	if rest := (command.VMUpdate{VM: c.VM}); c != rest && !isOff(vm) {
+	if c.NeedsOff() && !isOff(vm) {
 		return nil, model.Errorf(model.Conflict, "the vm %q is not off", vm.Name)
+	}
+	if c.Priority != nil {
+		vm.Priority = *c.Priority
+	}
+	if c.Tags != nil {
+		vm.Tags = *c.Tags
+	}
+	if c.Description != nil {
+		vm.Description = *c.Description
+	}
+	if c.HasNICs() {
+		if err := changeNICs(&vm, c); err != nil {
+			return nil, err
+		}
 	}
 	if c.Name != nil {
 		vm.Name = *c.Name

@@ -75,6 +75,17 @@ func TestVMUpdate(t *testing.T) {
 	if vm := r.vm(1); vm.Priority != high || vm.CPUs != 4 {
 		t.Errorf("the vm is %+v", vm)
 	}
+	tags, words := []string{"shop", "web"}, "What the shop\nruns on."
+	r.ok(command.VMUpdate{VM: 1, Tags: &tags, Description: &words})
+	if vm := r.vm(1); len(vm.Tags) != 2 || vm.Tags[0] != "shop" || vm.Description != words {
+		t.Errorf("with tags and a description the vm is %+v", vm)
+	}
+	twice, odd2, bell := []string{"a", "a"}, []string{"a b"}, "\a"
+	refuse(t, r, []refusal{
+		{"a tag twice", command.VMUpdate{VM: 1, Tags: &twice}, model.Invalid},
+		{"a tag with a space", command.VMUpdate{VM: 1, Tags: &odd2}, model.Invalid},
+		{"a description that rings", command.VMUpdate{VM: 1, Description: &bell}, model.Invalid},
+	})
 }
 
 // A migration is decided once: it moves the machine, or it does not, and what comes

@@ -69,6 +69,7 @@ export const useVolume = (ref: string) => useRead('/volumes/{ref}', { ref, every
 export const useImages = () => useItems('/images', { every: SLOW });
 export const useVMs = () => useItems('/vms', { every: SLOW });
 export const useVM = (ref: string) => useRead('/vms/{ref}', { ref, every: SLOW });
+export const useNetworks = () => useItems('/networks', { every: SLOW });
 export const useTasks = () => useItems('/tasks', { every: FAST });
 export const useAudit = (limit: number) =>
   useItems('/audit', { query: { limit, newest: true }, every: SLOW });

@@ -404,6 +404,58 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/networks": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Networks
+         * @description Needs to be allowed to view a network.
+         */
+        get: operations["list-networks"];
+        put?: never;
+        /**
+         * Make a network
+         * @description Needs to be allowed to create a network.
+         */
+        post: operations["create-network"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/networks/{ref}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * A network
+         * @description Needs to be allowed to view a network.
+         */
+        get: operations["get-network"];
+        put?: never;
+        post?: never;
+        /**
+         * Forget a network
+         * @description Needs to be allowed to delete a network.
+         */
+        delete: operations["delete-network"];
+        options?: never;
+        head?: never;
+        /**
+         * Change a network
+         * @description Needs to be allowed to change a network.
+         */
+        patch: operations["change-network"];
+        trace?: never;
+    };
     "/nodes": {
         parameters: {
             query?: never;
@@ -1201,6 +1253,11 @@ export interface components {
             initrd?: components["schemas"]["FileRef"];
             kernel: components["schemas"]["FileRef"];
         };
+        BridgeFor: {
+            bridge: string;
+            /** @description its name or identifier */
+            node: string;
+        };
         ByteRange: {
             /** Format: int64 */
             length: number;
@@ -1501,6 +1558,9 @@ export interface components {
         ListDisk: {
             items: components["schemas"]["Disk"][];
         };
+        ListNetwork: {
+            items: components["schemas"]["Network"][];
+        };
         ListNode: {
             items: components["schemas"]["Node"][];
         };
@@ -1640,6 +1700,77 @@ export interface components {
             /** @description why nothing moves that would make the disks more even */
             waits?: string;
         };
+        NIC: {
+            connected: boolean;
+            mac: string;
+            /** @enum {string} */
+            model: "virtio" | "e1000" | "rtl8139";
+            network: string;
+            network_name: string;
+        };
+        NICChange: {
+            connected?: boolean;
+            /** @description of the card that is meant */
+            mac: string;
+            /** @enum {string} */
+            model?: "virtio" | "e1000" | "rtl8139";
+            /** @description name or identifier */
+            network?: string;
+        };
+        NICSpec: {
+            /** @description as if the cable were out */
+            disconnected?: boolean;
+            /** @description an own one is drawn where none is given */
+            mac?: string;
+            /**
+             * @description virtio where none is given
+             * @enum {string}
+             */
+            model?: "virtio" | "e1000" | "rtl8139";
+            /** @description name or identifier */
+            network: string;
+        };
+        Network: {
+            /** @description of the nodes that nodes does not name */
+            bridge?: string;
+            /**
+             * Format: int64
+             * @description how many network cards are joined to it
+             */
+            cards: number;
+            /** Format: date-time */
+            created: string;
+            id: string;
+            /** @enum {string} */
+            kind: "bridge" | "user";
+            name: string;
+            nodes: components["schemas"]["NodeBridge"][];
+            /**
+             * Format: int64
+             * @description the tag of its frames on the bridge; 0: none
+             */
+            vlan: number;
+        };
+        NetworkChange: {
+            bridge?: string;
+            name?: string;
+            nodes?: components["schemas"]["BridgeFor"][];
+            /** Format: int64 */
+            vlan?: number;
+        };
+        NetworkSpec: {
+            bridge?: string;
+            /**
+             * @description bridge where none is given; user: each guest alone behind its node's address
+             * @enum {string}
+             */
+            kind?: "bridge" | "user";
+            name: string;
+            /** @description the nodes where the bridge is called otherwise */
+            nodes?: components["schemas"]["BridgeFor"][];
+            /** Format: int64 */
+            vlan?: number;
+        };
         NewToken: {
             /** Format: date-time */
             expires: string;
@@ -1677,6 +1808,11 @@ export interface components {
             /** @description machines that do not leave it, or do not come back, with the reason */
             vms_stuck?: components["schemas"]["StuckVM"][];
             voter: boolean;
+        };
+        NodeBridge: {
+            bridge: string;
+            node: string;
+            node_name: string;
         };
         PasswordChange: {
             new: string;
@@ -1862,12 +1998,14 @@ export interface components {
             cpus: number;
             /** Format: date-time */
             created: string;
+            description: string;
             disks: components["schemas"]["VMDisk"][];
             id: string;
             /** Format: int64 */
             memory_bytes: number;
             moves_to?: string;
             name: string;
+            nics: components["schemas"]["NIC"][];
             node: string;
             node_name: string;
             /** @enum {string} */
@@ -1881,14 +2019,18 @@ export interface components {
             status: components["schemas"]["VMStatus"];
             /** @description it runs on these two nodes only */
             strict: boolean;
+            /** @description the first groups machines */
+            tags: string[];
         };
         VMChange: {
+            add_nics?: components["schemas"]["NICSpec"][];
             /** @description groups of machines of which no two run on one node while another can take one */
             apart?: string[];
             /** @description the node for where that one cannot be; empty: none */
             backup?: string;
             /** Format: int64 */
             cpus?: number;
+            description?: string;
             /** Format: int64 */
             memory_bytes?: number;
             name?: string;
@@ -1896,8 +2038,12 @@ export interface components {
             prefer?: string;
             /** @enum {string} */
             priority?: "low" | "normal" | "high";
+            /** @description their addresses */
+            remove_nics?: string[];
+            set_nics?: components["schemas"]["NICChange"][];
             /** @description it runs on these two nodes only */
             strict?: boolean;
+            tags?: string[];
         };
         VMDisk: {
             name: string;
@@ -1913,15 +2059,19 @@ export interface components {
             boot?: components["schemas"]["Boot"];
             /** Format: int64 */
             cpus: number;
+            description?: string;
             disks: components["schemas"]["DiskFrom"][];
             /** Format: int64 */
             memory_bytes: number;
             name: string;
+            nics?: components["schemas"]["NICSpec"][];
             /**
              * @description whose turn it is when a node is lost and the others have not room for all; normal where none is given
              * @enum {string}
              */
             priority?: "low" | "normal" | "high";
+            /** @description the first groups machines */
+            tags?: string[];
         };
         VMStatus: {
             node: string;
@@ -2723,6 +2873,165 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["History"];
+                };
+            };
+            /** @description The request was refused or failed. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "list-networks": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ListNetwork"];
+                };
+            };
+            /** @description The request was refused or failed. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "create-network": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NetworkSpec"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Network"];
+                };
+            };
+            /** @description The request was refused or failed. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "get-network": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description identifier or name */
+                ref: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Network"];
+                };
+            };
+            /** @description The request was refused or failed. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "delete-network": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description identifier or name */
+                ref: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description No Content */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description The request was refused or failed. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "change-network": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                ref: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NetworkChange"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Network"];
                 };
             };
             /** @description The request was refused or failed. */

@@ -6,6 +6,7 @@ import {
   IconDeviceDesktop,
   IconLayoutDashboard,
   IconMoon,
+  IconNetwork,
   IconPlus,
   IconSearch,
   IconServer2,
@@ -47,6 +48,12 @@ export function Palette({ cluster }: { cluster: string }) {
       label: t('nav.storage'),
       leftSection: <IconServer2 size={18} />,
       onClick: () => void navigate({ to: '/c/$cluster/storage', params }),
+    },
+    {
+      id: 'networks',
+      label: t('nav.networks'),
+      leftSection: <IconNetwork size={18} />,
+      onClick: () => void navigate({ to: '/c/$cluster/networks', params }),
     },
     {
       id: 'activity',

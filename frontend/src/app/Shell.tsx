@@ -5,6 +5,7 @@ import {
   IconDeviceDesktop,
   IconLayoutDashboard,
   IconLayoutGrid,
+  IconNetwork,
   IconServer2,
 } from '@tabler/icons-react';
 import { useEffect, useState } from 'react';
@@ -126,6 +127,12 @@ function Frame({ children, onLogout }: { children: ReactNode; onLogout: () => vo
             label={t('nav.storage')}
           />
           <NavLink
+            to="/c/$cluster/networks"
+            cluster={cluster}
+            icon={<IconNetwork size={18} />}
+            label={t('nav.networks')}
+          />
+          <NavLink
             to="/c/$cluster/activity"
             cluster={cluster}
             icon={<IconActivity size={18} />}
@@ -157,7 +164,13 @@ function Brand({ name }: { name?: string | undefined }) {
 }
 
 interface NavProps {
-  to: '/' | '/c/$cluster' | '/c/$cluster/vms' | '/c/$cluster/storage' | '/c/$cluster/activity';
+  to:
+    | '/'
+    | '/c/$cluster'
+    | '/c/$cluster/vms'
+    | '/c/$cluster/storage'
+    | '/c/$cluster/networks'
+    | '/c/$cluster/activity';
   cluster?: string;
   icon: ReactNode;
   label: string;

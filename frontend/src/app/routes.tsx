@@ -96,6 +96,12 @@ const volume = createRoute({
   component: lazyRouteComponent(() => import('../features/storage/VolumePage'), 'VolumePage'),
 });
 
+const networks = createRoute({
+  getParentRoute: () => cluster,
+  path: '/networks',
+  component: lazyRouteComponent(() => import('../features/networks/Networks'), 'Networks'),
+});
+
 const activity = createRoute({
   getParentRoute: () => cluster,
   path: '/activity',
@@ -105,7 +111,7 @@ const activity = createRoute({
 export const router = createRouter({
   routeTree: root.addChildren([
     home,
-    cluster.addChildren([overview, vms, vm, consoles, storage, volume, activity]),
+    cluster.addChildren([overview, vms, vm, consoles, storage, volume, networks, activity]),
   ]),
   history: createHashHistory(),
   defaultPreload: 'intent',

@@ -52,6 +52,7 @@ export const vm: Texts['vm'] = {
     title: 'Maschine anlegen',
   },
   created: 'Angelegt',
+  description: 'Beschreibung',
   disks_one: '{{count}} Platte',
   disks_other: '{{count}} Platten',
   done: {
@@ -108,6 +109,8 @@ export const vm: Texts['vm'] = {
   },
   stateTitle: 'Zustand',
   stopFirst: 'Erst anhalten: {{names}}',
+  tags: 'Schlagwörter',
+  tagsText: 'Buchstaben, Ziffern, Punkte, Binde- und Unterstriche; das erste ordnet Maschinen.',
   text: {
     reset:
       'Wie mit der Reset-Taste: Was der Gast noch nicht auf seine Platte geschrieben hat, ist verloren.',

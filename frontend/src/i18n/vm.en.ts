@@ -51,6 +51,7 @@ export const vm = {
     title: 'Create a machine',
   },
   created: 'Created',
+  description: 'Description',
   disks_one: '{{count}} disk',
   disks_other: '{{count}} disks',
   done: {
@@ -107,6 +108,8 @@ export const vm = {
   },
   stateTitle: 'State',
   stopFirst: 'Stop first: {{names}}',
+  tags: 'Tags',
+  tagsText: 'Letters, digits, dots, dashes and underscores; the first groups machines.',
   text: {
     reset: 'As by the reset button: what the guest has not written to its disk is lost.',
     shutdown: 'The guest is asked to shut down by itself.',

@@ -32,6 +32,7 @@ export class State {
     this.disks = [];
     this.volumes = [];
     this.vms = [];
+    this.networks = [];
     this.tasks = [];
     this.audit = [];
     this.tokens = [];
@@ -137,6 +138,9 @@ export class State {
       strict: false,
       apart: [],
       disks: volumes.map((x) => x.id),
+      nics: [],
+      tags: [],
+      description: '',
       ...(boot ? { boot } : {}),
       power: 'off',
       node: '',
@@ -182,6 +186,7 @@ export class State {
 
   findNode = (ref) => this.#find(this.nodes, ref, 'node');
   findVolume = (ref) => this.#find(this.volumes, ref, 'volume');
+  findNetwork = (ref) => this.#find(this.networks, ref, 'network');
   findVM = (ref) => this.#find(this.vms, ref, 'vm');
 
   #checkName(what, name, list) {
@@ -246,6 +251,8 @@ export class State {
       return this.#volume(`${spec.name}-${i}`, size, 'disk', 2);
     });
     const vm = this.#makeVM(spec.name, spec.cpus, spec.memory_bytes, disks, spec.boot);
+    Object.assign(vm, { tags: spec.tags ?? [], description: spec.description ?? '' });
+    vm.nics = (spec.nics ?? []).map((n) => this.#nic(n));
     this.#record(user, 'vm.create', spec.name);
     this.changed('vms', 'volumes', 'audit');
     return this.vm(vm);
@@ -253,10 +260,70 @@ export class State {
 
   changeVM(user, ref, change) {
     const vm = this.findVM(ref);
-    Object.assign(vm, change);
+    const { add_nics = [], set_nics = [], remove_nics = [], ...plain } = change;
+    Object.assign(vm, plain);
+    vm.nics = vm.nics.filter((n) => !remove_nics.includes(n.mac));
+    for (const c of set_nics) {
+      const n = vm.nics.find((x) => x.mac === c.mac);
+      if (!n) throw new Refusal(404, 'not_found', `the vm has no network card ${c.mac}`);
+      const network = c.network && this.findNetwork(c.network);
+      Object.assign(n, c, network ? { network: network.id, network_name: network.name } : {});
+    }
+    vm.nics.push(...add_nics.map((n) => this.#nic(n)));
     this.#record(user, 'vm.update', vm.name);
     this.changed('vms', 'audit');
     return this.vm(vm);
+  }
+
+  #nic({ network, model = 'virtio', mac, disconnected = false }) {
+    const n = this.findNetwork(network);
+    const drawn = idOf(String(Math.random())).slice(0, 2);
+    const made = `02:00:00:00:${drawn.charCodeAt(0).toString(16)}:${drawn.charCodeAt(1).toString(16)}`;
+    return {
+      mac: mac ?? made,
+      model,
+      network: n.id,
+      network_name: n.name,
+      connected: !disconnected,
+    };
+  }
+
+  network(n) {
+    const cards = this.vms.flatMap((v) => v.nics).filter((c) => c.network === n.id).length;
+    return { ...n, cards };
+  }
+
+  #bridges(nodes = []) {
+    return nodes.map((b) => {
+      const node = this.findNode(b.node);
+      return { node: node.id, node_name: node.name, bridge: b.bridge };
+    });
+  }
+
+  createNetwork(user, { name, kind = 'bridge', bridge = '', nodes, vlan = 0 }) {
+    this.#checkName('network', name, this.networks);
+    const created = new Date().toISOString();
+    const n = { id: idOf(name), name, kind, bridge, nodes: this.#bridges(nodes), vlan, created };
+    this.networks.push(n);
+    this.#record(user, 'network.create', name);
+    this.changed('networks', 'audit');
+    return this.network(n);
+  }
+
+  changeNetwork(user, ref, { nodes, ...change }) {
+    const n = this.findNetwork(ref);
+    Object.assign(n, change, nodes ? { nodes: this.#bridges(nodes) } : {});
+    this.#record(user, 'network.update', n.name);
+    this.changed('networks', 'audit');
+    return this.network(n);
+  }
+
+  deleteNetwork(user, ref) {
+    const n = this.findNetwork(ref);
+    if (this.network(n).cards > 0) throw new Refusal(409, 'conflict', 'a network card is on it');
+    this.networks = this.networks.filter((x) => x !== n);
+    this.#record(user, 'network.delete', n.name);
+    this.changed('networks', 'audit');
   }
 
   power(user, ref, action, nodeRef) {

@@ -1,7 +1,7 @@
 import { FileInput, NumberInput, Radio, Select, Textarea, TextInput } from '@mantine/core';
 import { IconFile } from '@tabler/icons-react';
 import { useTranslation } from 'react-i18next';
-import { useImages } from '../../api/queries';
+import { useImages, useNetworks } from '../../api/queries';
 import { useFormat } from '../../i18n/format';
 import { SizeInput } from '../../ui/SizeInput';
 import { bounds, nameProblem } from './draft';
@@ -53,6 +53,7 @@ export function DiskStep({ draft, change }: Props) {
   const { t } = useTranslation();
   const format = useFormat();
   const images = useImages();
+  const networks = useNetworks();
   const { disk } = draft;
   const options = (images.data ?? []).map((i) => ({
     value: i.id,
@@ -96,6 +97,17 @@ export function DiskStep({ draft, change }: Props) {
           searchable
         />
       )}
+      <Select
+        label={t('nic.network')}
+        name="network"
+        value={draft.network}
+        onChange={(network) => change({ network: network ?? '' })}
+        data={[
+          { value: '', label: t('nic.none') },
+          ...(networks.data ?? []).map((n) => ({ value: n.name, label: n.name })),
+        ]}
+        allowDeselect={false}
+      />
     </div>
   );
 }

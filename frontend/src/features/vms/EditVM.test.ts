@@ -10,19 +10,23 @@ const vm = {
   prefer: 'granite',
   strict: true,
   apart: ['db'],
-} as VM;
+  tags: ['shop'],
+  description: '',
+} as unknown as VM;
 
 describe('what is changed of a machine', () => {
   const same = {
     name: 'web',
     cpus: 2,
     memory_bytes: 2 ** 30,
-    priority: 'normal',
+    priority: 'normal' as const,
     prefer: 'granite',
     backup: '',
     strict: true,
     apart: ['db'],
-  } as const;
+    tags: ['shop'],
+    description: '',
+  };
 
   it('is nothing where all is as it was', () => {
     expect(changes(vm, { ...same, apart: [...same.apart] })).toEqual({});
@@ -34,6 +38,10 @@ describe('what is changed of a machine', () => {
       prefer: '',
       strict: false,
       apart: ['db', 'web'],
+    });
+    expect(changes(vm, { ...same, tags: [], description: 'The shop.' })).toEqual({
+      tags: [],
+      description: 'The shop.',
     });
     expect(changes(vm, { ...same, apart: ['db'], name: 'www', cpus: 4 })).toEqual({
       name: 'www',

@@ -10,11 +10,12 @@ import { said } from '../../parts/useRun';
 import { SizeInput } from '../../ui/SizeInput';
 import { change } from './actions';
 import { bounds, nameProblem } from './draft';
+import { Labels } from './Labels';
 import classes from './vms.module.css';
 
 export const priorities: readonly Priority[] = ['high', 'normal', 'low'];
 
-/** Changes a machine; while it is on, only its priority and where it rather runs. */
+/** Changes a machine; while it is on, not its name, processors and memory. */
 export function EditDialog({ vm, onClose }: { vm: VM; onClose: () => void }) {
   const { t } = useTranslation();
   const connection = useConnection();
@@ -22,11 +23,12 @@ export function EditDialog({ vm, onClose }: { vm: VM; onClose: () => void }) {
   const [cpus, setCPUs] = useState(vm.cpus);
   const [memory, setMemory] = useState(vm.memory_bytes);
   const [priority, setPriority] = useState(vm.priority);
+  const [labels, setLabels] = useState({ tags: vm.tags, description: vm.description });
   const [wish, setWish] = useState(wishOf(vm));
   const { state } = vm.status;
   const off = vm.power === 'off' && (state === 'stopped' || state === 'failed');
   const problem = nameProblem(name);
-  const part = changes(vm, { name, cpus, memory_bytes: memory, priority, ...wish });
+  const part = changes(vm, { name, cpus, memory_bytes: memory, priority, ...wish, ...labels });
   return (
     <ActionDialog
       title={t('vm.edit.title', { name: vm.name })}
@@ -78,6 +80,7 @@ export function EditDialog({ vm, onClose }: { vm: VM; onClose: () => void }) {
         allowDeselect={false}
       />
       <Wishes wish={wish} onChange={setWish} />
+      <Labels {...labels} change={(l) => setLabels((was) => ({ ...was, ...l }))} />
     </ActionDialog>
   );
 }
@@ -148,9 +151,12 @@ function Wishes({ wish, onChange }: { wish: Wish; onChange: (w: Wish) => void })
 }
 
 /** What differs from what the machine is. */
-export function changes(vm: VM, wanted: Required<VMChange>): VMChange {
-  const is: Required<VMChange> = { ...vm, ...wishOf(vm) };
-  const keys = Object.keys(wanted) as (keyof VMChange)[];
+/** All but its network cards. */
+type Plain = Omit<VMChange, 'add_nics' | 'set_nics' | 'remove_nics'>;
+
+export function changes(vm: VM, wanted: Required<Plain>): Plain {
+  const is: Required<Plain> = { ...vm, ...wishOf(vm) };
+  const keys = Object.keys(wanted) as (keyof Plain)[];
   const differs = keys.filter((k) => JSON.stringify(wanted[k]) !== JSON.stringify(is[k]));
   return Object.fromEntries(differs.map((k) => [k, wanted[k]]));
 }
@@ -165,5 +171,7 @@ function line(vm: VM, part: VMChange): string {
   if (part.backup !== undefined) words.push('--backup', part.backup);
   if (part.strict !== undefined) words.push(part.strict ? '--strict' : '--strict=false');
   if (part.apart) words.push('--apart', part.apart.join(','));
+  for (const tag of part.tags?.length === 0 ? [''] : (part.tags ?? [])) words.push('--tag', tag);
+  if (part.description !== undefined) words.push('--description', part.description);
   return command(...words);
 }

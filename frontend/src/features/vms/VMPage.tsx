@@ -15,6 +15,7 @@ import { Facts } from '../../ui/Facts';
 import { Page } from '../../ui/Page';
 import { Panel } from '../../ui/Panel';
 import { possible, power } from './actions';
+import { Cards } from './Cards';
 import { VMMenu } from './VMMenu';
 import classes from './vms.module.css';
 
@@ -107,6 +108,7 @@ function Body({ vm }: { vm: VM }) {
           <Panel title={t('vm.disks', { count: vm.disks.length })}>
             <Disks vm={vm} />
           </Panel>
+          <Cards vm={vm} />
           <Panel title={t('vm.events')}>
             <Events vm={vm} />
           </Panel>
@@ -151,6 +153,8 @@ function About({ vm }: { vm: VM }) {
           ...(vm.boot?.append
             ? [[t('vm.append'), <code key="a">{vm.boot.append}</code>] as const]
             : []),
+          ...(vm.tags.length > 0 ? [[t('vm.tags'), vm.tags.join(', ')] as const] : []),
+          ...(vm.description === '' ? [] : [[t('vm.description'), vm.description] as const]),
           [t('vm.created'), format.dateTime(vm.created)],
           [t('vm.id'), <code key="i">{vm.id}</code>],
         ]}

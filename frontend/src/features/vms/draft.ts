@@ -9,6 +9,8 @@ export interface Draft {
   cpus: number;
   memory: number;
   disk: { kind: 'new'; bytes: number } | { kind: 'image'; image: string } | { kind: 'none' };
+  /** The network of its one card; empty: no card. */
+  network: string;
   boot: { kind: 'disk' } | { kind: 'kernel'; kernel?: File; initrd?: File; append: string };
   start: boolean;
 }
@@ -18,6 +20,7 @@ export const emptyDraft: Draft = {
   cpus: 2,
   memory: 2 * GiB,
   disk: { kind: 'new', bytes: 20 * GiB },
+  network: '',
   boot: { kind: 'disk' },
   start: true,
 };
@@ -69,6 +72,7 @@ export function specOf(d: Draft, kernel?: FileRef, initrd?: FileRef): VMSpec {
     memory_bytes: d.memory,
     disks: diskOf(d),
   };
+  if (d.network !== '') spec.nics = [{ network: d.network }];
   if (d.boot.kind === 'kernel' && kernel) {
     spec.boot = { kernel };
     if (initrd) spec.boot.initrd = initrd;
@@ -83,6 +87,7 @@ export function commandOf(d: Draft): string {
   words.push('--cpus', String(d.cpus), '--memory', size(d.memory));
   if (d.disk.kind === 'new') words.push('--disk', size(d.disk.bytes));
   if (d.disk.kind === 'image') words.push('--disk', d.disk.image === '' ? 'IMAGE' : d.disk.image);
+  if (d.network !== '') words.push('--nic', `net=${d.network}`);
   if (d.boot.kind === 'kernel') {
     words.push('--kernel', d.boot.kernel?.name ?? 'FILE');
     if (d.boot.initrd) words.push('--initrd', d.boot.initrd.name);
