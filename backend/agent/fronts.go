@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"drystone.example/drystone/backend/metrics"
 	"drystone.example/drystone/backend/model"
@@ -89,6 +90,7 @@ func (f *front) close() {
 // openFronts serves the disks of a machine, those that are not served yet.
 func (g *guests) openFronts(ctx context.Context, m *guest, vm model.VM) error {
 	if g.serving(m, vm) {
+		m.limit(vm.Limits)
 		return nil
 	}
 	g.closeFronts(m)
@@ -107,7 +109,17 @@ func (g *guests) openFronts(ctx context.Context, m *guest, vm model.VM) error {
 		}
 		g.setFronts(m, append(m.fronts, f))
 	}
+	m.limit(vm.Limits)
 	return nil
+}
+
+// limit bounds what each disk of the guest does, from now on.
+func (m *guest) limit(l model.IOLimits) {
+	for _, f := range m.fronts {
+		f.server.Limit(vhost.Limits{
+			Requests: l.IOPS, Bytes: int64(l.Bytes), Burst: time.Duration(l.Burst) * time.Second,
+		})
+	}
 }
 
 // serving reports whether every disk of a machine is served.

@@ -375,3 +375,50 @@ func TestTokensAndAudit(t *testing.T) {
 		t.Errorf("Tasks = %+v, %v, want an empty list", tasks, err)
 	}
 }
+
+// What a machine did is asked for by range and step; what nobody knows is null, and who
+// did not answer is named.
+func TestVMHistory(t *testing.T) {
+	r := apitest.New(t)
+	ctx, c := t.Context(), r.As(t, model.Viewer)
+	vm, err := r.As(t, model.Admin).CreateVM(ctx, schema.VMSpec{
+		Name: "web", CPUs: 1, Memory: 64 << 20, Disks: []schema.DiskFrom{{Size: 1 << 30}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, err := c.VMHistory(ctx, "web", 86400, 0)
+	if err != nil || h.ID != vm.ID || h.Step != 120 || len(h.T) != 720 && len(h.T) != 721 {
+		t.Fatalf("a day is %d steps of %d s of %v: %v", len(h.T), h.Step, h.ID, err)
+	}
+	if len(h.Missing) != 1 || h.Missing[0] != "n2" {
+		t.Errorf("%v did not answer, want n2", h.Missing)
+	}
+	if len(h.Series) != 8 || len(h.Series["cpu"]) != len(h.T) || h.Series["cpu"][0] != nil {
+		t.Errorf("the series are %v", h.Series)
+	}
+	_, err = c.VMHistory(ctx, "none", 60, 0)
+	apitest.CodeIs(t, "a machine that is not there", err, model.NotFound)
+	_, err = c.VMHistory(ctx, "web", 3*365*86400, 0)
+	apitest.CodeIs(t, "three years", err, model.Invalid)
+}
+
+// The limits of a machine's disks are changed part by part and shown.
+func TestVMLimits(t *testing.T) {
+	r := apitest.New(t)
+	ctx, c := t.Context(), r.As(t, model.Admin)
+	_, err := c.CreateVM(ctx, schema.VMSpec{Name: "web", CPUs: 1, Memory: 64 << 20, Disks: []schema.DiskFrom{{Size: 1 << 30}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	iops, few, burst, bytes := int64(500), int64(1), int64(10), model.Bytes(100<<20)
+	if _, err := c.ChangeVM(ctx, "web", schema.VMChange{IOPS: &iops, IOBurst: &burst}); err != nil {
+		t.Fatal(err)
+	}
+	vm, err := c.ChangeVM(ctx, "web", schema.VMChange{IOBytes: &bytes})
+	if want := (schema.IOLimits{IOPS: 500, Bytes: 100 << 20, Burst: 10}); err != nil || vm.Limits != want {
+		t.Errorf("the limits are %+v, want %+v: %v", vm.Limits, want, err)
+	}
+	_, err = c.ChangeVM(ctx, "web", schema.VMChange{IOPS: &few})
+	apitest.CodeIs(t, "a limit that starves the guest", err, model.Invalid)
+}

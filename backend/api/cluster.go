@@ -68,7 +68,7 @@ func (s *Server) getCluster(ctx context.Context, _ *none) (*out[schema.Cluster],
 		ID: c.ID, Name: c.Name, Version: s.Version, Leader: p.leader, Quorum: p.quorum,
 		NodesTotal: len(p.Nodes()), VMsTotal: len(p.VMs()), VolumesTotal: len(p.Volumes()),
 		ColumnsOutOfSync: pool.ColumnsOutOfSync, Pool: pool.PoolSize,
-		Settings: settingsOf(c),
+		Settings: settingsOf(c), Spare: s.Service.Spare(ctx),
 	}
 	for _, a := range p.leading.Alarms {
 		o.Alarms = append(o.Alarms, schema.Alarm(a))

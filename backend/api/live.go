@@ -165,6 +165,49 @@ func historyOf(topic schema.Topic, h metrics.History) schema.History {
 	return o
 }
 
+type vmHistoryInput struct {
+	Ref     string `path:"ref" minLength:"1" maxLength:"63"`
+	Seconds int64  `query:"seconds" minimum:"1" maximum:"63072000" default:"3600" doc:"how far back"`
+	Step    int64  `query:"step" minimum:"0" maximum:"63072000" default:"0" doc:"seconds of each mean, at least; 0: as suits a chart. The last hour is kept in seconds, a day in steps of 10 s, 30 days in minutes, two years in hours; the answer says its step"`
+}
+
+func (s *Server) getVMHistory(ctx context.Context, in *vmHistoryInput) (*out[schema.VMHistory], error) {
+	view, err := s.Record.View(ctx)
+	if err != nil {
+		return nil, err
+	}
+	vm, err := view.FindVM(in.Ref)
+	if err != nil {
+		return nil, err
+	}
+	past, err := s.Metrics.Past(ctx, vm.ID, in.Seconds, in.Step)
+	if err != nil {
+		return nil, err //nolint:wrapcheck // it says enough
+	}
+	o := schema.VMHistory{
+		ID: vm.ID, Step: past.Step, T: make([]int64, len(past.Points)), Series: map[string][]*float64{}, Missing: []string{},
+	}
+	for c, name := range past.Columns {
+		column := make([]*float64, len(past.Points))
+		for i, p := range past.Points {
+			if p.Seconds > 0 {
+				v := float64(p.Values[c])
+				column[i] = &v
+			}
+		}
+		o.Series[name] = column
+	}
+	for i, p := range past.Points {
+		o.T[i] = p.At * 1000
+	}
+	for _, id := range past.Missing {
+		if node, err := view.Node(id); err == nil {
+			o.Missing = append(o.Missing, node.Name)
+		}
+	}
+	return answer(o, nil)
+}
+
 // catchUp bounds how long the first look at the past waits for other nodes.
 const catchUp = 2 * time.Second
 

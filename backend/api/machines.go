@@ -121,6 +121,7 @@ func (s *Server) changeVM(ctx context.Context, in *vmChangeInput) (*out[schema.V
 	c := command.VMUpdate{
 		VM: was.ID, Name: b.Name, CPUs: b.CPUs, Memory: b.Memory, Priority: b.Priority, Strict: b.Strict, Apart: b.Apart,
 		Tags: b.Tags, Description: b.Description,
+		IOPS: b.IOPS, IOBytes: b.IOBytes, IOBurst: b.IOBurst,
 	}
 	if c.Prefer, err = s.wished(ctx, b.Prefer); err != nil {
 		return nil, err

@@ -287,6 +287,7 @@ func (p *picture) vm(vm model.VM) schema.VM {
 	o.Prefer, o.Backup, o.Strict = p.nodeName(a.Prefer), p.nodeName(a.Backup), a.Strict
 	o.Apart = append([]string{}, a.Apart...)
 	o.ReturnsTo = p.nodeName(vm.Home)
+	o.Limits = schema.IOLimits(vm.Limits)
 	if vm.Migration != nil {
 		o.MovesTo = p.nodeName(vm.Migration.To)
 	}

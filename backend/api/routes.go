@@ -156,6 +156,7 @@ func machineRoutes() []route {
 		{"GET", "/vms", auth.View, auth.VM, perSession, nothing, quick, "list-vms", "Machines", reply((*Server).listVMs)},
 		{"POST", "/vms", auth.Create, auth.VM, perSession, small, long, "create-vm", "Make a machine", reply((*Server).createVM)},
 		{"GET", "/vms/{ref}", auth.View, auth.VM, perSession, nothing, quick, "get-vm", "A machine", reply((*Server).getVM)},
+		{"GET", "/vms/{ref}/history", auth.View, auth.VM, perSession, nothing, quick, "get-vm-history", "What a machine did", reply((*Server).getVMHistory)},
 		{"PATCH", "/vms/{ref}", auth.Change, auth.VM, perSession, small, quick, "change-vm", "Change a machine", reply((*Server).changeVM)},
 		{"DELETE", "/vms/{ref}", auth.Delete, auth.VM, perSession, nothing, quick, "delete-vm", "Forget a machine", reply((*Server).deleteVM)},
 		{"POST", "/vms/{ref}/start", auth.Power, auth.VM, perSession, small, quick, "start-vm", "Start a machine", reply((*Server).startVM)},

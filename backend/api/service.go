@@ -116,6 +116,9 @@ type Machines interface {
 	// fails or ctx ends nothing is left behind.
 	CreateVM(ctx context.Context, by model.Actor, spec VMSpec) (model.VM, error)
 
+	// Spare is what the nodes have for machines.
+	Spare(ctx context.Context) schema.Spare
+
 	// PowerVM wishes a machine into a state and returns its record after; it
 	// does not wait for the guest. For start, node may name where; zero
 	// lets the cluster choose.

@@ -29,6 +29,8 @@ var allowed = map[string]string{
 	"iobuf":     "must",
 	"sock":      "",
 	"compactor": "",
+
+	"metrics/ringfile": "",
 	// level 1
 	"pki":          "model must",
 	"uring":        "must iobuf",
@@ -48,7 +50,7 @@ var allowed = map[string]string{
 	"meta/state":   "meta/command model must",
 	"meta/raftlog": "compactor model must",
 	"block/disk":   "compactor uring block/layout iobuf model must",
-	"metrics":      "model must",
+	"metrics":      "metrics/ringfile model must",
 	// level 3
 	"gossip":       "model must wire",
 	"meta":         "meta/command meta/state meta/raftlog wire model must",

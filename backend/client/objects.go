@@ -296,6 +296,14 @@ func (c *Client) Audit(ctx context.Context, after uint64, limit int) (schema.Lis
 	return get[schema.List[model.AuditRow]](ctx, c, path)
 }
 
+// VMHistory is what a machine did within the last seconds, in means of at least step
+// seconds; with zero, as many as suit a chart.
+func (c *Client) VMHistory(ctx context.Context, vm string, seconds, step int64) (schema.VMHistory, error) {
+	path := at("vms", vm, "history") + "?seconds=" + strconv.FormatInt(seconds, 10) +
+		"&step=" + strconv.FormatInt(step, 10)
+	return get[schema.VMHistory](ctx, c, path)
+}
+
 // History is the last seconds of a topic.
 func (c *Client) History(ctx context.Context, topic schema.Topic, seconds int) (schema.History, error) {
 	path := "/metrics/history?topic=" + string(topic) + "&seconds=" + strconv.Itoa(seconds)

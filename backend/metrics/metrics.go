@@ -43,11 +43,16 @@ type Config struct {
 	Source  Source
 	Peers   Peers
 	Log     *slog.Logger
+
+	Dir   string                // where what machines did is kept; it is made
+	Known func(model.VMID) bool // whether a machine is in the record
 }
 
 // Metrics samples this node and, while watched, knows the others.
 type Metrics struct {
 	Config
+
+	past *past
 
 	// mu guards the fields below; nothing blocks under it.
 	mu       sync.Mutex
@@ -66,7 +71,7 @@ type series struct {
 
 // New makes a Metrics that does nothing until Run.
 func New(c Config) *Metrics {
-	m := &Metrics{Config: c, nodes: map[model.NodeID]*series{}, watchers: map[*Watch]struct{}{}}
+	m := &Metrics{Config: c, past: newPast(c), nodes: map[model.NodeID]*series{}, watchers: map[*Watch]struct{}{}}
 	m.nodes[c.Self] = &series{polled: true}
 	return m
 }
@@ -77,6 +82,7 @@ func (m *Metrics) Run(ctx context.Context) error {
 	defer polls.Wait()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	polls.Go(func() { m.past.run(ctx) })
 
 	tick := time.NewTimer(untilNext())
 	defer tick.Stop()
@@ -90,6 +96,7 @@ func (m *Metrics) Run(ctx context.Context) error {
 		failed = err != nil
 		if ok {
 			m.add(m.Self, []Sample{sample})
+			m.past.offer(sample)
 		}
 		if m.watched() {
 			pause(ctx, offset)

@@ -79,6 +79,17 @@ func (v view) Others() (others []model.NodeID) {
 	return others
 }
 
+func (v view) Members() []model.NodeID { return v.Others() }
+
+func (v view) Past(ctx context.Context, node model.NodeID, ask PastAsk) ([]Point, error) {
+	m := v.net.get(node)
+	if m == nil {
+		<-ctx.Done()
+		return nil, errors.New("node is away")
+	}
+	return m.OwnPast(ctx, ask)
+}
+
 func (v view) Samples(ctx context.Context, node model.NodeID, after int64) ([]Sample, error) {
 	m := v.net.get(node)
 	if m == nil {
@@ -91,11 +102,17 @@ func (v view) Samples(ctx context.Context, node model.NodeID, after int64) ([]Sa
 // start runs three nodes until the test ends.
 func start(t *testing.T) (*network, *Metrics) {
 	t.Helper()
+	net := startWith(t, func(id model.NodeID) Source { return steady{node: id, start: time.Now().Add(-time.Hour)} })
+	return net, net.nodes[1]
+}
+
+func startWith(t *testing.T, source func(id model.NodeID) Source) *network {
+	t.Helper()
 	net := &network{nodes: map[model.NodeID]*Metrics{}, down: map[model.NodeID]bool{}}
 	for id := range model.NodeID(3) {
 		net.nodes[id+1] = New(Config{
-			Self: id + 1, Source: steady{node: id + 1, start: time.Now().Add(-time.Hour)},
-			Peers: view{net, id + 1}, Log: slog.New(slog.DiscardHandler),
+			Self: id + 1, Source: source(id + 1), Peers: view{net, id + 1}, Log: slog.New(slog.DiscardHandler),
+			Dir: t.TempDir(), Known: func(vm model.VMID) bool { return vm != deleted },
 		})
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -108,7 +125,7 @@ func start(t *testing.T) (*network, *Metrics) {
 		})
 	}
 	t.Cleanup(func() { cancel(); wg.Wait() })
-	return net, net.nodes[1]
+	return net
 }
 
 // About compares numbers that went through float32.

@@ -39,11 +39,15 @@ type Source interface {
 
 // Peers reaches the other nodes.
 type Peers interface {
-	// Others is the members without this node.
+	// Others is the members without this node that seem to be up; Members, all of them.
 	Others() []model.NodeID
+	Members() []model.NodeID
 
 	// Samples is what Metrics.Samples(after) returns on another node.
 	Samples(ctx context.Context, node model.NodeID, after int64) ([]Sample, error)
+
+	// Past is what Metrics.OwnPast returns on another node.
+	Past(ctx context.Context, node model.NodeID, ask PastAsk) ([]Point, error)
 }
 
 // A Sample is one node's second. It is what crosses the wire between nodes.

@@ -70,6 +70,7 @@ type VM struct {
 
 	Migration *Migration `json:"migration,omitempty"` // under way; Node is where from
 	Affinity  Affinity   `json:"affinity,omitzero"`
+	Limits    IOLimits   `json:"limits,omitzero"`
 	Moved     Moved      `json:"moved,omitzero"`
 	Home      NodeID     `json:"home,omitzero"` // which a drain took it from; zero: none, or somebody moved it since
 }
@@ -178,6 +179,9 @@ func (v VM) validateWords() error {
 		if r < ' ' && r != '\n' || r == 0x7f {
 			return Errorf(Invalid, "a description cannot hold the character %U", r)
 		}
+	}
+	if err := v.Limits.Validate(); err != nil {
+		return err
 	}
 	return v.Affinity.Validate()
 }

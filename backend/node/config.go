@@ -109,6 +109,7 @@ func (d Dir) Run() string     { return d.path("run") }
 func (d Dir) Files() string   { return d.path("files") }
 func (d Dir) Disks() string   { return d.path("disks") }
 func (d Dir) VMs() string     { return d.path("vms") }
+func (d Dir) History() string { return d.path("history") }
 func (d Dir) Socket() string  { return d.path("run", "api.sock") }
 func (d Dir) Guard() string   { return d.path("run", "guard.sock") }
 func (d Dir) SealKey() string { return d.path("pki", "seal.key") }

@@ -111,7 +111,8 @@ func (n *node) build(ctx context.Context) (err error) {
 		Loads: n.loads, Migrate: n.migrate, Outcome: n.outcome,
 	})
 	n.metrics = metrics.New(metrics.Config{
-		Cluster: n.cfg.Cluster, Self: n.cfg.Node, Source: n.agent, Peers: peers{n}, Log: n.log,
+		Cluster: n.cfg.Cluster, Self: n.cfg.Node, Source: n.agent, Peers: peers{n}, Log: n.log, Dir: n.dir.History(),
+		Known: func(id model.VMID) bool { _, err := n.meta.Local().VM(id); return err == nil },
 	})
 	n.handleMetrics()
 	n.handleMembers()

@@ -254,6 +254,9 @@ func (s service) CreateVM(ctx context.Context, by model.Actor, spec api.VMSpec) 
 	if err := vm.Validate(); err != nil {
 		return model.VM{}, err
 	}
+	if err := placement.Create(vm, s.n.hosts(ctx)); err != nil {
+		return model.VM{}, err
+	}
 	if slices.ContainsFunc(spec.Disks, func(d api.DiskFrom) bool { return d.Volume == 0 }) {
 		if err := s.roomForNew(ctx); err != nil {
 			return model.VM{}, err
@@ -365,23 +368,31 @@ func (s service) start(ctx context.Context, by model.Actor, vm model.VM, node mo
 		}
 		return vm, nil
 	}
-	node, err := s.host(vm, node, s.n.hosts(ctx))
+	node, err := placement.Start(vm, node, s.n.hosts(ctx))
 	if err != nil {
 		return model.VM{}, err
 	}
 	return s.power(ctx, by, command.VMPower{VM: vm.ID, Power: model.PowerOn, Node: node})
 }
 
-// host checks that a node takes a machine, or chooses one that does.
-func (s service) host(vm model.VM, node model.NodeID, hosts []placement.Host) (model.NodeID, error) {
-	if node == 0 {
-		return placement.VM(vm, hosts)
+// Spare is what the nodes have for machines, and what would become of these if a node
+// were lost.
+func (s service) Spare(ctx context.Context) (o schema.Spare) {
+	hosts := s.n.hosts(ctx)
+	for _, h := range hosts {
+		if h.Up && !h.Maintenance {
+			o.Memory += h.Memory
+			o.MemoryPromised += h.Memory - h.Free
+			o.CPUs += h.CPUs
+			o.CPUsPromised += h.Promised
+		}
 	}
-	i := slices.IndexFunc(hosts, func(h placement.Host) bool { return h.Node == node })
-	if i < 0 {
-		return 0, model.Errorf(model.Unavailable, "that node is away or runs no guests")
+	if len(hosts) < 2 {
+		return o // nothing could take over
 	}
-	return node, placement.MayRun(vm, hosts[i])
+	l := placement.WorstLoss(s.n.meta.Local().VMs(), hosts)
+	o.LossOf, o.LossVMs, o.LossMemory = l.Node, len(l.VMs), l.Memory
+	return o
 }
 
 // MigrateVM has a machine's node move it to another, which is chosen if none is named.
@@ -402,7 +413,7 @@ func (s service) MigrateVM(ctx context.Context, _ model.Actor, id model.VMID, to
 		return schema.Task{}, model.Errorf(model.Conflict, "the vm %q runs on that node already", vm.Name)
 	}
 	hosts := slices.DeleteFunc(s.n.hosts(ctx), func(h placement.Host) bool { return h.Node == vm.Node })
-	if to, err = s.host(vm, to, hosts); err != nil {
+	if to, err = placement.Start(vm, to, hosts); err != nil {
 		return schema.Task{}, err
 	}
 	t, err := s.n.agent.Migrate(ctx, vm, to, cmp.Or(limit, agent.MigrateLimit), model.MoveAsked)

@@ -14,6 +14,9 @@ type Host struct {
 	Memory model.Bytes // that may be promised to machines
 	Free   model.Bytes // of it, not promised to one
 	CPUs   int
+
+	Promised int // processors of the machines that are there
+
 	Busy   float64 // processors of it, in the mean of the last minutes
 	Known  bool    // whether Busy is
 	Guests int
@@ -115,6 +118,7 @@ func Take(hosts []Host, node model.NodeID, vm model.VM) {
 // Take notes that a machine is on a host.
 func (h *Host) Take(vm model.VM) {
 	h.Free -= vm.Memory
+	h.Promised += vm.CPUs
 	h.Guests++
 	apart := map[string][]model.VMID{}
 	for g, ids := range h.Apart {

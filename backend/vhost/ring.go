@@ -153,7 +153,7 @@ func (r *ring) run() {
 			r.srv.pool.start(q)
 		}
 		r.batch = r.batch[:0]
-		if sleep && !r.awaitKick() {
+		if sleep && !r.awaitKick() || !r.srv.limit.wait(r.ctx) {
 			return
 		}
 	}
@@ -171,8 +171,9 @@ func (r *ring) awaitKick() bool {
 	return r.ctx.Err() == nil
 }
 
-// take fills r.batch with chains that can be started. It reports sleep if there
-// are no more for now; the next kick, or a request that comes back, wakes.
+// take fills r.batch with chains that can be started, as far as the limits let it. It
+// reports sleep if there are no more for now; the next kick, or a request that comes
+// back, wakes.
 func (r *ring) take() (sleep bool, err error) {
 	r.mem.mu.RLock()
 	defer r.mem.mu.RUnlock()
@@ -186,6 +187,9 @@ func (r *ring) take() (sleep bool, err error) {
 		return true, err
 	}
 	for len(r.again) > 0 && len(r.batch) < batchMax {
+		if !r.srv.limit.open() {
+			return false, nil
+		}
 		q := r.request()
 		if q == nil {
 			return true, nil
@@ -198,7 +202,7 @@ func (r *ring) take() (sleep bool, err error) {
 		}
 	}
 	ready, err := r.ready()
-	for ; ready > 0 && err == nil && len(r.batch) < batchMax; ready-- {
+	for ; ready > 0 && err == nil && len(r.batch) < batchMax && r.srv.limit.open(); ready-- {
 		q := r.request()
 		if q == nil {
 			return true, nil
@@ -282,6 +286,7 @@ func (r *ring) begin(q *request, head uint16) error {
 		r.free = append(r.free, q)
 		return err
 	}
+	r.srv.limit.charge(q)
 	r.pending++
 	r.srv.stats.inFlight.Add(1)
 	r.batch = append(r.batch, q)

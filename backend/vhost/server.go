@@ -66,6 +66,7 @@ type Server struct {
 	held   *semaphore.Weighted // of heldMax, for writes: they may wait for room on a disk for long
 	reads  *semaphore.Weighted // of heldMax, for reads, which therefore never wait for those
 	stats  counters
+	limit  limiter
 
 	ctx    context.Context // of the Device calls
 	cancel context.CancelFunc

@@ -531,6 +531,13 @@ func (s *Service) Tasks(context.Context) ([]schema.Task, error) {
 	return slices.Clone(s.Scrubs), nil
 }
 
+// Spare is of two nodes, of which one runs more than the other could take.
+func (s *Service) Spare(context.Context) schema.Spare {
+	return schema.Spare{
+		Memory: 30 << 30, MemoryPromised: 20 << 30, CPUs: 16, CPUsPromised: 12, LossOf: Other, LossVMs: 1, LossMemory: 4 << 30,
+	}
+}
+
 func (s *Service) CancelTask(context.Context, model.Actor, model.TaskID) error {
 	return model.Errorf(model.NotFound, "there is no such task")
 }
@@ -541,6 +548,11 @@ type numbers struct{}
 func (numbers) CountDisks() []metrics.DiskCount   { return []metrics.DiskCount{{ID: 11, Size: 8 << 30}} }
 func (numbers) CountGuests() []metrics.GuestCount { return nil }
 func (numbers) Others() []model.NodeID            { return nil }
+func (numbers) Members() []model.NodeID           { return []model.NodeID{Other} }
+func (numbers) Past(context.Context, model.NodeID, metrics.PastAsk) ([]metrics.Point, error) {
+	return nil, errors.New("there are no others")
+}
+
 func (numbers) Samples(context.Context, model.NodeID, int64) ([]metrics.Sample, error) {
 	return nil, errors.New("there are no others")
 }
@@ -599,7 +611,7 @@ func New(t *testing.T) *Rig {
 	r.Service.desk = console.New(r.Service.guests, slog.New(slog.DiscardHandler))
 	hasher := auth.NewHasher(quickHash)
 	r.fill(t, hasher)
-	numbers := metrics.New(metrics.Config{Self: Self, Source: numbers{}, Peers: numbers{}, Log: slog.New(slog.DiscardHandler)})
+	numbers := metrics.New(metrics.Config{Self: Self, Source: numbers{}, Peers: numbers{}, Log: slog.New(slog.DiscardHandler), Dir: filepath.Join(dir, "history")})
 	r.Server, err = api.New(api.Config{
 		Self: Self, Version: "1.2.3", Record: r.Record, Service: r.Service, Metrics: numbers, Hasher: hasher,
 		Log:    slog.New(slog.NewTextHandler(r.Log, &slog.HandlerOptions{Level: slog.LevelDebug})),

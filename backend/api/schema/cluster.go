@@ -68,10 +68,23 @@ type Cluster struct {
 	VolumesLost        []VolumeLost    `json:"volumes_lost,omitempty" doc:"the volumes of which a part has no good copy any more"`
 	VolumesDiverged    int             `json:"volumes_diverged" doc:"with copies that claim to be the same and are not"`
 	Pool               PoolSize        `json:"pool"`
+	Spare              Spare           `json:"spare"`
 	Accel              string          `json:"accel"`      // kvm, tcg, or empty without a hypervisor
 	Hypervisor         bool            `json:"hypervisor"` // whether any node runs machines
 	Settings           Settings        `json:"settings"`
 	Alarms             []Alarm         `json:"alarms,omitempty"`
+}
+
+// Spare is what the nodes that are up and not in maintenance have for machines, and what
+// would become of these if one more node were lost: the one whose loss is the worst.
+type Spare struct {
+	Memory         model.Bytes  `json:"memory_bytes" doc:"for machines"`
+	MemoryPromised model.Bytes  `json:"memory_promised_bytes" doc:"of it, to machines that are on"`
+	CPUs           int          `json:"cpus"`
+	CPUsPromised   int          `json:"cpus_promised" doc:"of the machines that are on; a start is refused where these would be more than eight for each of the node's own"`
+	LossOf         model.NodeID `json:"loss_of,omitzero" doc:"the node whose loss is the worst; absent: there is no other that could take over"`
+	LossVMs        int          `json:"loss_vms" doc:"machines that would run nowhere then; 0: all would be started elsewhere"`
+	LossMemory     model.Bytes  `json:"loss_memory_bytes" doc:"their memory"`
 }
 
 // An Alarm is something that an operator should know, for as long as it is so.

@@ -1,5 +1,7 @@
 package schema
 
+import "drystone.example/drystone/backend/model"
+
 // A Topic names what a live stream can be asked for.
 type Topic string
 
@@ -45,6 +47,17 @@ const (
 	EventChanged = "changed"
 	EventResync  = "resync"
 )
+
+// A VMHistory is what a machine did on all nodes it was on: the means of every so many
+// seconds, oldest first. Every series has one value for each of T; null is a time that
+// nobody knows anything of, such as while it was off.
+type VMHistory struct {
+	ID      model.VMID            `json:"id"`
+	Step    int64                 `json:"step_seconds"`
+	T       []int64               `json:"t" doc:"Unix milliseconds, of the begin of each step"`
+	Series  map[string][]*float64 `json:"series" doc:"the columns of the topic vms"`
+	Missing []string              `json:"missing" doc:"names of nodes that did not say what they know"`
+}
 
 // A History is what a topic's frames were: at each of T, one row per series with
 // one value for each of IDs. Null is a value nobody has.

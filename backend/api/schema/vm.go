@@ -31,6 +31,15 @@ type VM struct {
 	Strict    bool     `json:"strict" doc:"it runs on these two nodes only"`
 	Apart     []string `json:"apart" doc:"groups of machines of which no two run on one node while another can take one"`
 	ReturnsTo string   `json:"returns_to,omitempty" doc:"the node that a drain took it from"`
+
+	Limits IOLimits `json:"limits" doc:"of each of its disks"`
+}
+
+// IOLimits bound what each disk of a machine does.
+type IOLimits struct {
+	IOPS  int64       `json:"iops" doc:"requests a second; 0: no limit"`
+	Bytes model.Bytes `json:"bytes_per_second" doc:"read and written; 0: no limit"`
+	Burst int64       `json:"burst_seconds" doc:"so many seconds' worth that it left unused it may make up for at once"`
 }
 
 // A VMStatus is the last report about a machine.
@@ -85,6 +94,10 @@ type VMChange struct {
 	Backup *string   `json:"backup,omitempty" maxLength:"63" doc:"the node for where that one cannot be; empty: none"`
 	Strict *bool     `json:"strict,omitempty" doc:"it runs on these two nodes only"`
 	Apart  *[]string `json:"apart,omitempty" maxItems:"8" doc:"groups of machines of which no two run on one node while another can take one"`
+
+	IOPS    *int64       `json:"limit_iops,omitempty" minimum:"0" maximum:"10000000" doc:"requests a second of each of its disks, 10 at least; 0: no limit"`
+	IOBytes *model.Bytes `json:"limit_bytes_per_second,omitempty" minimum:"0" maximum:"1099511627776" doc:"read and written a second by each of its disks, 1 MiB at least; 0: no limit"`
+	IOBurst *int64       `json:"limit_burst_seconds,omitempty" minimum:"0" maximum:"3600" doc:"so many seconds' worth that a disk left unused it may make up for at once"`
 }
 
 // A DiskFrom says where one disk of a new machine comes from; exactly one of its

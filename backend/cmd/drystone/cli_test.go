@@ -144,6 +144,13 @@ func TestMachineCommands(t *testing.T) {
 	has(t, c.ok(t, "vm", "show", "web"), "vda", "vdb", "vmlinuz", "1 GiB")
 	has(t, c.ok(t, "vm", "start", "web", "--node", "n1"), "shall be on")
 	has(t, c.ok(t, "vm", "list"), "web", "n1")
+	has(t, c.ok(t, "vm", "edit", "web", "--iops", "500", "--mbps", "100", "--burst-seconds", "30"),
+		"Disks do at most:", "500 requests/s, 100 MiB/s, bursts of 30 s")
+	c.is(t, exitUsage, "MiB a second", "vm", "edit", "web", "--mbps", "-1")
+	has(t, c.ok(t, "vm", "history", "web", "--last", "30d"), "n2", "READ TAKES")
+	has(t, c.ok(t, "vm", "history", "web", "--last", "2y", "--json"), `"step_seconds": 86400`)
+	c.is(t, exitUsage, "is not an age", "vm", "history", "web", "--last", "3y")
+	c.is(t, exitUsage, "is not an age", "vm", "history", "web", "--last", "soon")
 	has(t, c.ok(t, "vm", "shutdown", "web"), "shall be off")
 	c.is(t, exitFailed, "there is no", "vm", "create", "x", "--disk", "no-such-image")
 	c.is(t, exitFailed, "needs a disk or a kernel", "vm", "create", "x")
@@ -153,7 +160,8 @@ func TestMachineCommands(t *testing.T) {
 
 func TestClusterCommands(t *testing.T) {
 	c := newCLI(t)
-	has(t, c.ok(t, "status"), "demo", "2 of 2 up", "Leader:      n1", "leader", "16 GiB")
+	has(t, c.ok(t, "status"), "demo", "2 of 2 up", "Leader:      n1", "leader", "16 GiB",
+		"20 GiB of 30 GiB promised", "without n2, machines would find no room on the others: 1, with 4 GiB")
 	has(t, c.ok(t, "node", "list"), "NAME", "n2")
 	has(t, c.ok(t, "node", "show", "n1"), "Processors:", "8 GiB")
 	token := strings.TrimSpace(c.ok(t, "token", "create", "--ttl", "10m"))

@@ -74,11 +74,35 @@ func printCluster(w io.Writer, c schema.Cluster, names map[model.NodeID]string) 
 			c.VolumesTotal, c.VolumesUnavailable, c.ColumnsOutOfSync, c.ColumnsTotal),
 		"Lost data", lostIn(c.VolumesLost), "Diverged", divergedIn(c.VolumesDiverged),
 		"Machines", fmt.Sprintf("%d, %d running", c.VMsTotal, c.VMsRunning),
+		"Memory", spareIn(c), "Node loss", lossIn(c, names),
 		"Hypervisor", hypervisor,
 	)
 	for _, a := range c.Alarms {
 		say(w, "Alarm (%s):\t%s (%s)\n", a.Severity, a.Text, ago(a.Since))
 	}
+}
+
+// spareIn says what the nodes have for machines.
+func spareIn(c schema.Cluster) string {
+	if !c.Hypervisor {
+		return ""
+	}
+	s := c.Spare
+	return fmt.Sprintf("%s of %s promised to machines, which have %d processors on %d",
+		size(s.MemoryPromised), size(s.Memory), s.CPUsPromised, s.CPUs)
+}
+
+// lossIn says what would become of the machines if a node were lost.
+func lossIn(c schema.Cluster, names map[model.NodeID]string) string {
+	s := c.Spare
+	switch {
+	case !c.Hypervisor || s.LossOf == 0:
+		return ""
+	case s.LossVMs == 0:
+		return "all machines find room on the others"
+	}
+	return fmt.Sprintf("without %s, machines would find no room on the others: %d, with %s of memory",
+		nameOf(names, s.LossOf, s.LossOf.String()), s.LossVMs, size(s.LossMemory))
 }
 
 func nodesUp(c schema.Cluster) string {

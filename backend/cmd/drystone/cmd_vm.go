@@ -84,7 +84,7 @@ func (a *app) importImage(ctx context.Context, c *client.Client, file *os.File, 
 
 func newVM(a *app) *cobra.Command {
 	return group("vm", "Virtual machines",
-		newVMCreate(a), newVMEdit(a), newVMList(a), newVMShow(a), newVMStart(a),
+		newVMCreate(a), newVMEdit(a), newVMHistory(a), newVMList(a), newVMShow(a), newVMStart(a),
 		newVMPower(a, schema.PowerStop, "Stop a machine at once, as if unplugged"),
 		newVMPower(a, schema.PowerShutdown, "Ask a machine's guest to shut down"),
 		newVMPower(a, schema.PowerReset, "Reset a machine"),
@@ -249,7 +249,7 @@ func printVM(w io.Writer, v schema.VM) {
 		"Because", v.Status.Reason, "Since", ago(v.Status.Since), "Node", v.NodeName, "Moves to", v.MovesTo,
 		"Processors", strconv.Itoa(v.CPUs), "Memory", size(v.Memory),
 		"Priority", string(v.Priority), "Prefers", wishes(v), "Apart from", strings.Join(v.Apart, ", "),
-		"Returns to", v.ReturnsTo, "Kernel", boot, "Tags", strings.Join(v.Tags, ", "),
+		"Returns to", v.ReturnsTo, "Disks do at most", limits(v.Limits), "Kernel", boot, "Tags", strings.Join(v.Tags, ", "),
 		"Description", strings.ReplaceAll(v.Description, "\n", " "),
 	)
 	defer printNICs(w, v.NICs)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -23,6 +24,8 @@ type editFlags struct {
 
 	description                        string
 	tags, addNICs, setNICs, removeNICs []string
+
+	iops, mbps, burst int64
 }
 
 func newVMEdit(a *app) *cobra.Command {
@@ -59,6 +62,9 @@ func newVMEdit(a *app) *cobra.Command {
 	c.Flags().StringArrayVar(&f.removeNICs, "remove-nic", nil, "take out the network card of this address (may be repeated)")
 	c.Flags().StringArrayVar(&f.setNICs, "set-nic", nil,
 		"change a network card: mac=MAC[,net=NAME][,model=MODEL][,connected|disconnected] (may be repeated)")
+	c.Flags().Int64Var(&f.iops, "iops", 0, "requests a second that each of its disks makes at most; 0 for no limit")
+	c.Flags().Int64Var(&f.mbps, "mbps", 0, "MiB a second that each of its disks reads and writes at most; 0 for no limit")
+	c.Flags().Int64Var(&f.burst, "burst-seconds", 0, "so many seconds' worth that a disk left unused it may make up for at once")
 	return c
 }
 
@@ -84,6 +90,15 @@ func (f *editFlags) change(given func(flag string) bool) (c schema.VMChange, err
 	if c.SetNICs, err = nicChanges(f.setNICs); err != nil {
 		return c, err
 	}
+	set(&c.IOPS, &f.iops, given("iops"))
+	set(&c.IOBurst, &f.burst, given("burst-seconds"))
+	if given("mbps") {
+		if f.mbps < 0 || f.mbps > int64(model.MaxIOBytes>>20) {
+			return c, usagef("a limit is 0 to %d MiB a second, not %d", model.MaxIOBytes>>20, f.mbps)
+		}
+		b := model.Bytes(f.mbps) << 20
+		c.IOBytes = &b
+	}
 	if given("memory") {
 		b, err := parseSize(f.memory)
 		if err != nil {
@@ -101,6 +116,21 @@ func set[T any](field **T, value *T, given bool) {
 	if given {
 		*field = value
 	}
+}
+
+// limits says what each disk of a machine may do at most.
+func limits(l schema.IOLimits) string {
+	var each []string
+	if l.IOPS > 0 {
+		each = append(each, strconv.FormatInt(l.IOPS, 10)+" requests/s")
+	}
+	if l.Bytes > 0 {
+		each = append(each, size(l.Bytes)+"/s")
+	}
+	if len(each) > 0 && l.Burst > 0 {
+		each = append(each, "bursts of "+strconv.FormatInt(l.Burst, 10)+" s")
+	}
+	return strings.Join(each, ", ")
 }
 
 // wishes says on which nodes a machine rather runs.

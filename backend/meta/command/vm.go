@@ -20,9 +20,9 @@ type VMCreate struct {
 }
 
 // VMUpdate replaces what is not nil of a machine, which has to be off for all but the
-// priority, the affinity, the network cards, the tags and the description. Cards are
-// removed first, then changed, then added; the slots of those added are set by the record.
-// While a machine is being migrated its cards stay as they are. Returns the model.VM.
+// priority, the affinity, the limits, the network cards, the tags and the description.
+// Cards are removed first, then changed, then added; the slots of those added are set by
+// the record. While a machine is being migrated its cards stay as they are. Returns the model.VM.
 type VMUpdate struct {
 	VM     model.VMID      `json:"vm"`
 	Name   *string         `json:"name,omitempty"`
@@ -45,6 +45,11 @@ type VMUpdate struct {
 	RemoveNICs []model.MAC       `json:"remove_nics,omitempty"`
 	SetNICs    []model.NICChange `json:"set_nics,omitempty"`
 	AddNICs    []model.NIC       `json:"add_nics,omitempty"`
+
+	// Of the limits.
+	IOPS    *int64       `json:"iops,omitempty"`
+	IOBytes *model.Bytes `json:"io_bytes,omitempty"`
+	IOBurst *int64       `json:"io_burst,omitempty"`
 }
 
 // HasNICs reports whether something of the network cards is to change.

@@ -151,3 +151,28 @@ func (r *record) node(id model.NodeID) model.Node {
 	}
 	return n
 }
+
+// What a machine's disks may do is changed while it runs, part by part.
+func TestLimits(t *testing.T) {
+	r := small(t)
+	r.ok(volume(1, "data"))
+	r.ok(machine(1, "web", 1))
+	r.ok(command.VMPower{VM: 1, Power: model.PowerOn, Node: 1})
+	r.ok(command.VMReport{VM: 1, Node: 1, State: model.VMRunning})
+	iops, few, bytes, none, burst := int64(500), int64(9), model.Bytes(100<<20), model.Bytes(0), int64(30)
+	long, below := int64(3601), model.Bytes(1)
+	refuse(t, r, []refusal{
+		{"too few requests", command.VMUpdate{VM: 1, IOPS: &few}, model.Invalid},
+		{"too few bytes", command.VMUpdate{VM: 1, IOBytes: &below}, model.Invalid},
+		{"too long a burst", command.VMUpdate{VM: 1, IOBurst: &long}, model.Invalid},
+	})
+	r.ok(command.VMUpdate{VM: 1, IOPS: &iops, IOBytes: &bytes})
+	r.ok(command.VMUpdate{VM: 1, IOBurst: &burst})
+	if got, want := r.vm(1).Limits, (model.IOLimits{IOPS: 500, Bytes: 100 << 20, Burst: 30}); got != want {
+		t.Errorf("its limits are %+v, want %+v", got, want)
+	}
+	r.ok(command.VMUpdate{VM: 1, IOBytes: &none})
+	if got, want := r.vm(1).Limits, (model.IOLimits{IOPS: 500, Burst: 30}); got != want {
+		t.Errorf("its limits are %+v, want %+v", got, want)
+	}
+}

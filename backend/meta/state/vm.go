@@ -70,6 +70,7 @@ func (x *tx) vmUpdate(c command.VMUpdate) (any, error) {
 	if err := x.wish(&vm.Affinity, &c); err != nil {
 		return nil, err
 	}
+	limit(&vm.Limits, c)
 	if c.NeedsOff() && !isOff(vm) {
 		return nil, model.Errorf(model.Conflict, "the vm %q is not off", vm.Name)
 	}
@@ -106,6 +107,19 @@ func (x *tx) vmUpdate(c command.VMUpdate) (any, error) {
 		return nil, err
 	}
 	return vm, put(x, &x.vms, vm)
+}
+
+// limit changes what is wished of a machine's limits.
+func limit(l *model.IOLimits, c command.VMUpdate) {
+	if c.IOPS != nil {
+		l.IOPS = *c.IOPS
+	}
+	if c.IOBytes != nil {
+		l.Bytes = *c.IOBytes
+	}
+	if c.IOBurst != nil {
+		l.Burst = *c.IOBurst
+	}
 }
 
 func (x *tx) vmPower(c command.VMPower) (any, error) {

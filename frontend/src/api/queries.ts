@@ -70,6 +70,8 @@ export const useImages = () => useItems('/images', { every: SLOW });
 export const useVMs = () => useItems('/vms', { every: SLOW });
 export const useVM = (ref: string) => useRead('/vms/{ref}', { ref, every: SLOW });
 export const useNetworks = () => useItems('/networks', { every: SLOW });
+export const useVMHistory = (ref: string, seconds: number) =>
+  useRead('/vms/{ref}/history', { ref, query: { seconds }, every: SLOW });
 export const useTasks = () => useItems('/tasks', { every: FAST });
 export const useAudit = (limit: number) =>
   useItems('/audit', { query: { limit, newest: true }, every: SLOW });

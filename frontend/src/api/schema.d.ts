@@ -921,6 +921,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/vms/{ref}/history": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * What a machine did
+         * @description Needs to be allowed to view a vm.
+         */
+        get: operations["get-vm-history"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/vms/{ref}/migrate": {
         parameters: {
             query?: never;
@@ -1312,6 +1332,7 @@ export interface components {
             pool: components["schemas"]["PoolSize"];
             quorum: boolean;
             settings: components["schemas"]["Settings"];
+            spare: components["schemas"]["Spare"];
             version: string;
             /** Format: int64 */
             vms_running: number;
@@ -1511,6 +1532,23 @@ export interface components {
             t: number[];
             /** @enum {string} */
             topic: "cluster" | "nodes" | "disks" | "vms";
+        };
+        IOLimits: {
+            /**
+             * Format: int64
+             * @description so many seconds' worth that it left unused it may make up for at once
+             */
+            burst_seconds: number;
+            /**
+             * Format: int64
+             * @description read and written; 0: no limit
+             */
+            bytes_per_second: number;
+            /**
+             * Format: int64
+             * @description requests a second; 0: no limit
+             */
+            iops: number;
         };
         ImportEvent: {
             /** Format: int64 */
@@ -1920,6 +1958,37 @@ export interface components {
         SnapshotSpec: {
             name: string;
         };
+        Spare: {
+            /** Format: int64 */
+            cpus: number;
+            /**
+             * Format: int64
+             * @description of the machines that are on; a start is refused where these would be more than eight for each of the node's own
+             */
+            cpus_promised: number;
+            /**
+             * Format: int64
+             * @description their memory
+             */
+            loss_memory_bytes: number;
+            /** @description the node whose loss is the worst; absent: there is no other that could take over */
+            loss_of?: string;
+            /**
+             * Format: int64
+             * @description machines that would run nowhere then; 0: all would be started elsewhere
+             */
+            loss_vms: number;
+            /**
+             * Format: int64
+             * @description for machines
+             */
+            memory_bytes: number;
+            /**
+             * Format: int64
+             * @description of it, to machines that are on
+             */
+            memory_promised_bytes: number;
+        };
         StartSpec: {
             node?: string;
         };
@@ -2001,6 +2070,8 @@ export interface components {
             description: string;
             disks: components["schemas"]["VMDisk"][];
             id: string;
+            /** @description of each of its disks */
+            limits: components["schemas"]["IOLimits"];
             /** Format: int64 */
             memory_bytes: number;
             moves_to?: string;
@@ -2031,6 +2102,21 @@ export interface components {
             /** Format: int64 */
             cpus?: number;
             description?: string;
+            /**
+             * Format: int64
+             * @description so many seconds' worth that a disk left unused it may make up for at once
+             */
+            limit_burst_seconds?: number;
+            /**
+             * Format: int64
+             * @description read and written a second by each of its disks, 1 MiB at least; 0: no limit
+             */
+            limit_bytes_per_second?: number;
+            /**
+             * Format: int64
+             * @description requests a second of each of its disks, 10 at least; 0: no limit
+             */
+            limit_iops?: number;
             /** Format: int64 */
             memory_bytes?: number;
             name?: string;
@@ -2054,6 +2140,19 @@ export interface components {
             /** Format: int64 */
             used_bytes: number;
             volume: string;
+        };
+        VMHistory: {
+            id: string;
+            /** @description names of nodes that did not say what they know */
+            missing: string[];
+            /** @description the columns of the topic vms */
+            series: {
+                [key: string]: (number | null)[];
+            };
+            /** Format: int64 */
+            step_seconds: number;
+            /** @description Unix milliseconds, of the begin of each step */
+            t: number[];
         };
         VMSpec: {
             boot?: components["schemas"]["Boot"];
@@ -3943,6 +4042,42 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content?: never;
+            };
+            /** @description The request was refused or failed. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "get-vm-history": {
+        parameters: {
+            query?: {
+                /** @description how far back */
+                seconds?: number;
+                /** @description seconds of each mean, at least; 0: as suits a chart. The last hour is kept in seconds, a day in steps of 10 s, 30 days in minutes, two years in hours; the answer says its step */
+                step?: number;
+            };
+            header?: never;
+            path: {
+                ref: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["VMHistory"];
+                };
             };
             /** @description The request was refused or failed. */
             default: {

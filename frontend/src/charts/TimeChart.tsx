@@ -19,6 +19,8 @@ interface Props {
   label: string;
   format: (value: number) => string;
   formatTime: (seconds: number) => string;
+  /** How ticks are written, if not as times are. */
+  formatTick?: (seconds: number) => string;
   height?: number;
   /** Top of the scale if it is fixed, such as 1 for a share. */
   max?: number;
@@ -99,7 +101,13 @@ function rescale(u: uPlot, p: Props): void {
 }
 
 /** Seconds between the ticks of time. */
-const steps = [5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600];
+const HOUR = 3600;
+const DAY = 24 * HOUR;
+const steps = [
+  ...[5, 10, 15, 30, 60, 120, 300, 600, 1800],
+  ...[HOUR, 2 * HOUR, 4 * HOUR, 6 * HOUR, 12 * HOUR],
+  ...[DAY, 2 * DAY, 5 * DAY, 10 * DAY, 30 * DAY, 60 * DAY, 120 * DAY, 240 * DAY],
+];
 
 const powersOfTwo = Array.from({ length: 60 }, (_, n) => 2 ** n);
 
@@ -133,7 +141,7 @@ function options(el: HTMLElement, tip: Ref<HTMLDivElement | null>, p: Ref<Props>
         size: 20,
         space: 62,
         incrs: steps,
-        values: (_, t) => t.map(p.current.formatTime),
+        values: (_, t) => t.map(p.current.formatTick ?? p.current.formatTime),
       },
       {
         ...axis,

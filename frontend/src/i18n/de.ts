@@ -331,6 +331,10 @@ export const de: Texts = {
     all: 'Alle',
     events: 'Neueste Ereignisse',
     leads: '{{node}} leitet',
+    loss_one:
+      'Ginge {{node}} verloren, fände {{count}} Maschine mit {{size}} Speicher auf den anderen Knoten keinen Platz.',
+    loss_other:
+      'Ginge {{node}} verloren, fänden {{count}} Maschinen mit {{size}} Speicher auf den anderen Knoten keinen Platz.',
     maintenance_one: '{{count}} Knoten wird gewartet: er bekommt keine Maschinen.',
     maintenance_other: '{{count}} Knoten werden gewartet: sie bekommen keine Maschinen.',
     noEvents: 'Noch ist nichts geschehen',
@@ -342,6 +346,7 @@ export const de: Texts = {
     ofColumns_one: 'von {{count}} Spalte',
     ofColumns_other: 'von {{count}} Spalten',
     pool: 'Pool belegt',
+    promised: '{{share}} Speicher zugesagt',
     running: 'laufen / alle',
     sync: 'Spalten nicht synchron',
     tasks: 'Aufgaben',

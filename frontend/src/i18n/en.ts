@@ -327,6 +327,10 @@ export const en = {
     all: 'All',
     events: 'Newest events',
     leads: '{{node}} leads',
+    loss_one:
+      'If {{node}} were lost, {{count}} machine with {{size}} of memory would find no room on the other nodes.',
+    loss_other:
+      'If {{node}} were lost, {{count}} machines with {{size}} of memory would find no room on the other nodes.',
     maintenance_one: '{{count}} node is in maintenance: no machines are placed on it.',
     maintenance_other: '{{count}} nodes are in maintenance: no machines are placed on them.',
     noEvents: 'Nothing has happened yet',
@@ -338,6 +342,7 @@ export const en = {
     ofColumns_one: 'of {{count}} column',
     ofColumns_other: 'of {{count}} columns',
     pool: 'Pool used',
+    promised: '{{share}} of memory promised',
     running: 'running / all',
     sync: 'Columns out of sync',
     tasks: 'Tasks',

@@ -18,6 +18,8 @@ export interface Format {
   /** 14:02:11 from Unix milliseconds */
   time: (ms: number) => string;
   dateTime: (ms: number | string) => string;
+  /** 3 Mar from Unix milliseconds */
+  day: (ms: number) => string;
   /** The time alone if it is of today. */
   moment: (ms: number | string) => string;
   /** 3 min ago, in 2 h */
@@ -48,6 +50,7 @@ export function makeFormat(lang: Lang): Format {
     timeStyle: 'short',
     hourCycle: 'h23',
   });
+  const date = new Intl.DateTimeFormat(locale, { day: 'numeric', month: 'short' });
   const relative = new Intl.RelativeTimeFormat(locale, { numeric: 'auto', style: 'short' });
   const precise = (n: number) => (n >= 100 ? whole : n >= 10 ? tenth : hundredth).format(n);
 
@@ -75,6 +78,7 @@ export function makeFormat(lang: Lang): Format {
     count: (n) => whole.format(n),
     time: (ms) => clock.format(ms),
     dateTime: (ms) => full.format(new Date(ms)),
+    day: (ms) => date.format(ms),
     moment: (when) => {
       const d = new Date(when);
       const today = d.toDateString() === new Date().toDateString();

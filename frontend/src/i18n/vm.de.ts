@@ -98,6 +98,23 @@ export const vm: Texts['vm'] = {
   selectAll: 'Alle auswählen',
   selected_one: '{{count}} ausgewählt',
   selected_other: '{{count}} ausgewählt',
+  limit: {
+    burst: 'Nachholen',
+    bursts: 'Nachholen von {{time}}',
+    bytes: 'Durchsatz jeder Platte',
+    iops: 'Anfragen jeder Platte',
+    text: '0 ist keine Grenze. Was eine Platte von so vielen Sekunden nicht genutzt hat, darf sie auf einmal nachholen.',
+    title: 'Jede Platte höchstens',
+  },
+  range: {
+    day: '24 h',
+    hour: '1 h',
+    live: 'Jetzt',
+    missing: 'Was diese Knoten darüber wissen, fehlt, sie antworten nicht: {{nodes}}',
+    month: '30 Tage',
+    title: 'Wie weit zurück',
+    years: '2 Jahre',
+  },
   since: 'Seit',
   state: {
     failed: 'Misslungen',

@@ -97,6 +97,23 @@ export const vm = {
   selectAll: 'Select all',
   selected_one: '{{count}} selected',
   selected_other: '{{count}} selected',
+  limit: {
+    burst: 'Burst',
+    bursts: 'bursts of {{time}}',
+    bytes: 'Throughput of each disk',
+    iops: 'Requests of each disk',
+    text: '0 is no limit. What a disk left unused of so many seconds, it may make up for at once.',
+    title: 'Each disk at most',
+  },
+  range: {
+    day: '24 h',
+    hour: '1 h',
+    live: 'Live',
+    missing: 'What these nodes know of it is missing, they do not answer: {{nodes}}',
+    month: '30 days',
+    title: 'How far back',
+    years: '2 years',
+  },
   since: 'Since',
   state: {
     failed: 'Failed',

@@ -5,7 +5,7 @@ import { useCallback, useMemo, useRef } from 'react';
 import { useTranslation } from 'react-i18next';
 import { useConnection } from '../api/context';
 import type { Metrics, Track } from '../api/metrics';
-import type { MetricsTopic } from '../api/types';
+import type { MetricsTopic, VMHistory } from '../api/types';
 import { LiveText } from '../charts/LiveText';
 import { Sparkline } from '../charts/Sparkline';
 import { TimeChart } from '../charts/TimeChart';
@@ -193,6 +193,53 @@ export function MetricChart({ topic, id, kind, height, axes, max, span = 120 }: 
         {...(top === undefined ? {} : { max: top })}
         {...(height === undefined ? {} : { height })}
         {...(axes === undefined ? {} : { axes })}
+      />
+    </div>
+  );
+}
+
+interface PastProps extends Pick<ChartProps, 'kind' | 'height' | 'max'> {
+  past: VMHistory;
+  /** How many seconds are in view. */
+  span: number;
+}
+
+/** A heading, and the chart of a time that is past. */
+export function PastChart({ past, kind, height, max, span }: PastProps) {
+  const { t } = useTranslation();
+  const format = useFormat();
+  const scheme = useComputedColorScheme('light');
+  const spec = specs[kind];
+  const source = useMemo<Source>(
+    () => ({
+      read: () => [past.t.map((ms) => ms / 1000), ...spec.keys.map((k) => past.series[k] ?? [])],
+      subscribe: () => () => undefined,
+    }),
+    [past, spec],
+  );
+  const top = max ?? spec.max;
+  return (
+    <div className={classes.metric} data-chart={kind} data-past={span}>
+      <div className={classes.metricHead}>
+        <span className={classes.metricName}>{t(`metric.${kind}`)}</span>
+      </div>
+      <TimeChart
+        source={source}
+        series={spec.keys.map((_, i) => ({
+          label: t(`metric.${spec.labels[i] ?? 'read'}`),
+          color: spec.colors[i] ?? '',
+        }))}
+        label={t(`metric.${kind}`)}
+        format={spec.write(format)}
+        formatTime={(s) => format.moment(s * 1000)}
+        formatTick={(s) => (span > 86_400 ? format.day(s * 1000) : format.time(s * 1000))}
+        scheme={scheme}
+        floor={spec.floor}
+        binary={spec.binary ?? false}
+        span={span}
+        axes
+        {...(top === undefined ? {} : { max: top })}
+        {...(height === undefined ? {} : { height })}
       />
     </div>
   );

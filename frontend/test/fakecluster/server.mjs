@@ -94,6 +94,11 @@ const routes = [
   ],
   [
     'GET',
+    /^\/vms\/([^/]+)\/history$/,
+    ({ s, m, url }) => s.past(m[1], Number(url.searchParams.get('seconds'))),
+  ],
+  [
+    'GET',
     /^\/metrics\/history$/,
     ({ s, url }) =>
       s.metrics(url.searchParams.get('topic'), Number(url.searchParams.get('seconds'))),

@@ -137,6 +137,7 @@ export class State {
       priority: 'normal',
       strict: false,
       apart: [],
+      limits: { iops: 0, bytes_per_second: 0, burst_seconds: 0 },
       disks: volumes.map((x) => x.id),
       nics: [],
       tags: [],
@@ -474,6 +475,15 @@ export class State {
       nodes_resting: this.nodes.filter((n) => n.maintenance && !n.up).length,
       vms_total: this.vms.length,
       vms_running: this.vms.filter((v) => v.status.state === 'running').length,
+      spare: {
+        memory_bytes: 90 * GiB,
+        memory_promised_bytes: 30 * GiB,
+        cpus: 48,
+        cpus_promised: 20,
+        loss_of: this.nodes[0].id,
+        loss_vms: 0,
+        loss_memory_bytes: 0,
+      },
       volumes_total: this.volumes.length,
       volumes_unavailable: 0,
       columns_total: this.volumes.reduce((a, v) => a + v.columns_total, 0),
@@ -540,6 +550,30 @@ export class State {
     this.history.push(second);
     if (this.history.length > 600) this.history.shift();
     return second;
+  }
+
+  /** What a machine did; it was off in the third quarter of the time. */
+  past(ref, seconds) {
+    const vm = this.vms.find((v) => v.id === ref || v.name === ref);
+    const step = Math.ceil(seconds / 720);
+    const now = Math.floor(Date.now() / 1000 / step) * step;
+    const n = 720;
+    const t = Array.from({ length: n }, (_, i) => (now - (n - 1 - i) * step) * 1000);
+    const wave = (high, period) =>
+      t.map((_, i) =>
+        i > n / 2 && i < 0.75 * n ? null : high * (0.5 + 0.4 * Math.sin(i / period)),
+      );
+    const series = {
+      cpu: wave(0.8, 31),
+      mem_used: wave(vm.memory_bytes, 90),
+      r_iops: wave(900, 17),
+      w_iops: wave(500, 23),
+      r_bps: wave(60e6, 17),
+      w_bps: wave(40e6, 23),
+      r_lat: wave(0.001, 29),
+      w_lat: wave(0.002, 37),
+    };
+    return { id: vm.id, step_seconds: step, t, series, missing: [] };
   }
 
   metrics(topic, seconds) {

@@ -13,7 +13,7 @@ export function Headline({ cluster, nodes }: { cluster: Cluster; nodes: Node[] }
   const format = useFormat();
   const sentence = useTrouble();
   const { level, troubles, maintenance } = verdict(cluster);
-  const { pool } = cluster;
+  const { pool, spare } = cluster;
   const leader = nodes.find((n) => n.id === cluster.leader);
   return (
     <>
@@ -33,6 +33,16 @@ export function Headline({ cluster, nodes }: { cluster: Cluster; nodes: Node[] }
           {t('overview.maintenance', { count: maintenance })}
         </p>
       )}
+      {spare.loss_vms > 0 && (
+        <p className={classes.maintenance} role="status">
+          <IconAlertTriangle size={16} aria-hidden="true" />
+          {t('overview.loss', {
+            count: spare.loss_vms,
+            node: nodes.find((n) => n.id === spare.loss_of)?.name ?? '–',
+            size: format.bytes(spare.loss_memory_bytes),
+          })}
+        </p>
+      )}
       <StaleNote topic="cluster" id={cluster.id} />
       <div className={classes.tiles}>
         <Count
@@ -44,7 +54,11 @@ export function Headline({ cluster, nodes }: { cluster: Cluster; nodes: Node[] }
         <Count
           name={t('overview.vms')}
           value={`${cluster.vms_running} / ${cluster.vms_total}`}
-          note={cluster.hypervisor ? t('overview.running') : t('overview.noHypervisor')}
+          note={
+            cluster.hypervisor && spare.memory_bytes > 0
+              ? `${t('overview.running')}, ${t('overview.promised', { share: format.percent(spare.memory_promised_bytes / spare.memory_bytes) })}`
+              : t('overview.noHypervisor')
+          }
         />
         <Count
           name={t('overview.sync')}

@@ -12,6 +12,7 @@ const vm = {
   apart: ['db'],
   tags: ['shop'],
   description: '',
+  limits: { iops: 500, bytes_per_second: 0, burst_seconds: 10 },
 } as unknown as VM;
 
 describe('what is changed of a machine', () => {
@@ -26,6 +27,9 @@ describe('what is changed of a machine', () => {
     apart: ['db'],
     tags: ['shop'],
     description: '',
+    limit_iops: 500,
+    limit_bytes_per_second: 0,
+    limit_burst_seconds: 10,
   };
 
   it('is nothing where all is as it was', () => {
@@ -47,5 +51,6 @@ describe('what is changed of a machine', () => {
       name: 'www',
       cpus: 4,
     });
+    expect(changes(vm, { ...same, apart: ['db'], limit_iops: 0 })).toEqual({ limit_iops: 0 });
   });
 });

@@ -25,10 +25,19 @@ export function EditDialog({ vm, onClose }: { vm: VM; onClose: () => void }) {
   const [priority, setPriority] = useState(vm.priority);
   const [labels, setLabels] = useState({ tags: vm.tags, description: vm.description });
   const [wish, setWish] = useState(wishOf(vm));
+  const [limit, setLimit] = useState(limitOf(vm));
   const { state } = vm.status;
   const off = vm.power === 'off' && (state === 'stopped' || state === 'failed');
   const problem = nameProblem(name);
-  const part = changes(vm, { name, cpus, memory_bytes: memory, priority, ...wish, ...labels });
+  const part = changes(vm, {
+    name,
+    cpus,
+    memory_bytes: memory,
+    priority,
+    ...wish,
+    ...limit,
+    ...labels,
+  });
   return (
     <ActionDialog
       title={t('vm.edit.title', { name: vm.name })}
@@ -81,6 +90,7 @@ export function EditDialog({ vm, onClose }: { vm: VM; onClose: () => void }) {
       />
       <Wishes wish={wish} onChange={setWish} />
       <Labels {...labels} change={(l) => setLabels((was) => ({ ...was, ...l }))} />
+      <Limits limit={limit} onChange={setLimit} />
     </ActionDialog>
   );
 }
@@ -150,12 +160,69 @@ function Wishes({ wish, onChange }: { wish: Wish; onChange: (w: Wish) => void })
   );
 }
 
+type Limit = Required<
+  Pick<VMChange, 'limit_iops' | 'limit_bytes_per_second' | 'limit_burst_seconds'>
+>;
+
+function limitOf({ limits }: VM): Limit {
+  return {
+    limit_iops: limits.iops,
+    limit_bytes_per_second: limits.bytes_per_second,
+    limit_burst_seconds: limits.burst_seconds,
+  };
+}
+
+const MiB = 2 ** 20;
+
+/** What each disk may do at most. */
+function Limits({ limit, onChange }: { limit: Limit; onChange: (l: Limit) => void }) {
+  const { t } = useTranslation();
+  const set = (part: Partial<Limit>) => onChange({ ...limit, ...part });
+  return (
+    <>
+      <div className={classes.pair}>
+        <NumberInput
+          label={t('vm.limit.iops')}
+          name="limit-iops"
+          value={limit.limit_iops}
+          onChange={(n) => set({ limit_iops: Number(n) || 0 })}
+          min={0}
+          max={10_000_000}
+          allowDecimal={false}
+          suffix=" IOPS"
+        />
+        <NumberInput
+          label={t('vm.limit.bytes')}
+          name="limit-mbps"
+          value={limit.limit_bytes_per_second / MiB}
+          onChange={(n) => set({ limit_bytes_per_second: (Number(n) || 0) * MiB })}
+          min={0}
+          max={MiB}
+          allowDecimal={false}
+          suffix=" MiB/s"
+        />
+      </div>
+      <NumberInput
+        label={t('vm.limit.burst')}
+        description={t('vm.limit.text')}
+        name="limit-burst"
+        value={limit.limit_burst_seconds}
+        onChange={(n) => set({ limit_burst_seconds: Number(n) || 0 })}
+        min={0}
+        max={3600}
+        allowDecimal={false}
+        suffix=" s"
+      />
+    </>
+  );
+}
+
 /** What differs from what the machine is. */
 /** All but its network cards. */
 type Plain = Omit<VMChange, 'add_nics' | 'set_nics' | 'remove_nics'>;
 
 export function changes(vm: VM, wanted: Required<Plain>): Plain {
-  const is: Required<Plain> = { ...vm, ...wishOf(vm) };
+  const is: Required<Plain> = { ...vm, ...wishOf(vm), ...limitOf(vm) };
   const keys = Object.keys(wanted) as (keyof Plain)[];
   const differs = keys.filter((k) => JSON.stringify(wanted[k]) !== JSON.stringify(is[k]));
   return Object.fromEntries(differs.map((k) => [k, wanted[k]]));
@@ -173,5 +240,10 @@ function line(vm: VM, part: VMChange): string {
   if (part.apart) words.push('--apart', part.apart.join(','));
   for (const tag of part.tags?.length === 0 ? [''] : (part.tags ?? [])) words.push('--tag', tag);
   if (part.description !== undefined) words.push('--description', part.description);
+  if (part.limit_iops !== undefined) words.push('--iops', String(part.limit_iops));
+  if (part.limit_bytes_per_second !== undefined)
+    words.push('--mbps', String(part.limit_bytes_per_second / MiB));
+  if (part.limit_burst_seconds !== undefined)
+    words.push('--burst-seconds', String(part.limit_burst_seconds));
   return command(...words);
 }

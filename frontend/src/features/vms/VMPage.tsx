@@ -8,7 +8,7 @@ import type { VM } from '../../api/types';
 import { useFormat } from '../../i18n/format';
 import { AuditLine } from '../../parts/AuditLine';
 import { Await } from '../../parts/Await';
-import { MetricChart, StaleNote } from '../../parts/charts';
+import { StaleNote } from '../../parts/charts';
 import { VMMark, VolumeMark } from '../../parts/states';
 import { useRun } from '../../parts/useRun';
 import { Facts } from '../../ui/Facts';
@@ -16,6 +16,8 @@ import { Page } from '../../ui/Page';
 import { Panel } from '../../ui/Panel';
 import { possible, power } from './actions';
 import { Cards } from './Cards';
+import { Charts } from './Charts';
+import { limitsOf } from './limits';
 import { VMMenu } from './VMMenu';
 import classes from './vms.module.css';
 
@@ -96,13 +98,7 @@ function Body({ vm }: { vm: VM }) {
       )}
       {vm.status.state === 'running' && <StaleNote topic="vms" id={vm.id} />}
       <div className={classes.body}>
-        <div className={classes.charts}>
-          <Chart vm={vm} kind="cpu" />
-          <Chart vm={vm} kind="memory" max={vm.memory_bytes} />
-          <Chart vm={vm} kind="iops" />
-          <Chart vm={vm} kind="throughput" />
-          <Chart vm={vm} kind="latency" />
-        </div>
+        <Charts vm={vm} />
         <div className={classes.facts}>
           <About vm={vm} />
           <Panel title={t('vm.disks', { count: vm.disks.length })}>
@@ -115,20 +111,6 @@ function Body({ vm }: { vm: VM }) {
         </div>
       </div>
     </>
-  );
-}
-
-interface ChartProps {
-  vm: VM;
-  kind: 'cpu' | 'memory' | 'iops' | 'throughput' | 'latency';
-  max?: number;
-}
-
-function Chart({ vm, kind, max }: ChartProps) {
-  return (
-    <Panel>
-      <MetricChart topic="vms" id={vm.id} kind={kind} height={150} axes span={300} max={max} />
-    </Panel>
   );
 }
 
@@ -149,6 +131,7 @@ function About({ vm }: { vm: VM }) {
           ...wishes(vm, t('vm.wish.strict')).map((w) => [t('vm.wish.title'), w] as const),
           ...(vm.apart.length > 0 ? [[t('vm.wish.apart'), vm.apart.join(', ')] as const] : []),
           ...(vm.returns_to ? [[t('vm.wish.returns'), vm.returns_to] as const] : []),
+          ...limitsOf(vm.limits, format, t).map((l) => [t('vm.limit.title'), l] as const),
           [t('vm.boot'), vm.boot ? vm.boot.kernel.name : t('vm.bootDisk')],
           ...(vm.boot?.append
             ? [[t('vm.append'), <code key="a">{vm.boot.append}</code>] as const]
