@@ -138,6 +138,7 @@ func (id NetworkID) MarshalText() ([]byte, error) { return marshalID(uint64(id))
 
 // UnmarshalText reads what MarshalText wrote; empty text is the zero identifier.
 func (id *NetworkID) UnmarshalText(text []byte) error { return unmarshalID(id, text) }
+
 func (id UploadID) String() string               { return formatID(uint64(id)) }
 func (id UploadID) MarshalText() ([]byte, error) { return marshalID(uint64(id)) }
 
