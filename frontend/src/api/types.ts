@@ -37,6 +37,8 @@ export type Node = Schemas['Node'];
 export type Pool = Schemas['Pool'];
 export type PoolSize = Schemas['PoolSize'];
 export type Task = Schemas['Task'];
+export type Upload = Schemas['Upload'];
+export type UploadSpec = Omit<Schemas['UploadSpec'], '$schema'>;
 export type User = Schemas['User'];
 export type VM = Schemas['VM'];
 export type VMChange = Omit<Schemas['VMChange'], '$schema'>;
@@ -51,7 +53,7 @@ export type VMState = VM['status']['state'];
 export type VolumeState = Volume['state'];
 
 export type PowerAction = 'start' | 'stop' | 'shutdown' | 'reset';
-export type ImageFormat = 'qcow2' | 'raw' | 'vmdk' | 'vhdx';
+export type ImageFormat = NonNullable<UploadSpec['format']>;
 
 export type MetricsTopic = MetricsFrame['topic'];
 export type Topic = Schemas['LiveRequest']['topic'];
