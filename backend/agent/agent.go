@@ -147,6 +147,7 @@ func (a *Agent) AwaitDisks(ctx context.Context) {
 // its disks. Guests run on: QEMU waits for the next daemon. Volumes are not taken
 // before the node's disks are open: their members would be missed.
 func (a *Agent) Run(ctx context.Context) error {
+	a.sweepScratch()
 	a.work.Go(func() { a.finding(a.ctx) })
 	a.work.Go(func() { a.collecting(a.ctx) })
 	a.work.Go(func() { a.tidying(a.ctx) })

@@ -45,6 +45,11 @@ type imageInfo struct {
 // that is not of the format, that needs other files, that is damaged, or that
 // promises more than a volume can be.
 func inspectImage(ctx context.Context, path, format string) (model.Bytes, error) {
+	if format == formatVHD {
+		if err := checkVHD(path); err != nil {
+			return 0, err
+		}
+	}
 	ctx, cancel := context.WithTimeout(ctx, probeTime)
 	defer cancel()
 	cmd := limited(ctx, "qemu-img", "info", "--output=json", "-f", format, path)

@@ -11,28 +11,85 @@ import (
 	"drystone.example/drystone/backend/model"
 )
 
-// Upload receives an image file into the node's scratch folder and says how large
-// a disk is in it. The caller removes the file.
-func (a *Agent) Upload(ctx context.Context, format string, body io.Reader, progress func(done model.Bytes),
-) (path string, size model.Bytes, err error) {
-	if err := os.MkdirAll(a.cfg.Scratch, 0o700); err != nil {
-		return "", 0, fmt.Errorf("make scratch folder: %w", err)
+// An Image is an image file that was looked at and may become a volume.
+type Image struct {
+	Size model.Bytes // of the disk in it
+
+	path   string
+	format string
+	own    bool // the file was made for this
+}
+
+// Close removes what was made to read the image.
+func (i *Image) Close() error {
+	if !i.own {
+		return nil
 	}
-	f, err := os.CreateTemp(a.cfg.Scratch, "image-*")
-	if err != nil {
-		return "", 0, fmt.Errorf("make scratch file: %w", err)
+	return os.Remove(i.path)
+}
+
+// OpenImage looks at an image file and refuses, with model.Invalid, one that cannot be
+// what it says. Without a format it is found by what is in the file. The caller closes
+// the Image.
+func (a *Agent) OpenImage(ctx context.Context, path, format string) (_ *Image, err error) {
+	if format == "" {
+		if format, err = findFormat(path); err != nil {
+			return nil, err
+		}
 	}
+	image := &Image{path: path, format: format}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, os.Remove(f.Name()))
+			err = errors.Join(err, image.Close())
 		}
 	}()
-	_, err = io.Copy(&counting{ctx: ctx, to: f, progress: progress}, body)
-	if err = errors.Join(err, f.Close()); err != nil {
-		return "", 0, fmt.Errorf("receive image: %w", err)
+	if format == formatOVA {
+		if image.path, err = a.receive(func(f *os.File) error { return unpackOVA(ctx, path, f) }); err != nil {
+			return nil, err
+		}
+		image.own, image.format = true, formatVMDK
 	}
-	size, err = inspectImage(ctx, f.Name(), format)
-	return f.Name(), size, err
+	if image.Size, err = inspectImage(ctx, image.path, image.format); err != nil {
+		return nil, err
+	}
+	return image, nil
+}
+
+// Receive keeps what is sent in a file of the node's scratch folder, which the caller
+// removes.
+func (a *Agent) Receive(ctx context.Context, body io.Reader, progress func(done model.Bytes)) (path string, err error) {
+	return a.receive(func(f *os.File) error {
+		_, err := io.Copy(&counting{ctx: ctx, to: f, progress: progress}, body)
+		return err
+	})
+}
+
+// scratchFiles is what receive calls its files.
+const scratchFiles = "image-*"
+
+func (a *Agent) receive(write func(*os.File) error) (path string, err error) {
+	if err := os.MkdirAll(a.cfg.Scratch, 0o700); err != nil {
+		return "", fmt.Errorf("make scratch folder: %w", err)
+	}
+	f, err := os.CreateTemp(a.cfg.Scratch, scratchFiles)
+	if err != nil {
+		return "", fmt.Errorf("make scratch file: %w", err)
+	}
+	if err := errors.Join(write(f), f.Close()); err != nil {
+		return "", errors.Join(fmt.Errorf("receive image: %w", err), os.Remove(f.Name()))
+	}
+	return f.Name(), nil
+}
+
+// sweepScratch removes what an import left that ended with the daemon.
+func (a *Agent) sweepScratch() {
+	left, err := filepath.Glob(filepath.Join(a.cfg.Scratch, scratchFiles))
+	for _, path := range left {
+		err = errors.Join(err, os.Remove(path))
+	}
+	if err != nil {
+		a.log.Warn("what was left of an import was not removed", "err", err)
+	}
 }
 
 // counting writes on, tells how far it is, and stops when ctx ends.
@@ -53,8 +110,8 @@ func (c *counting) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// Fill writes an image file into a new volume.
-func (a *Agent) Fill(ctx context.Context, id model.VolumeID, path, format string, progress func(share float64)) error {
+// Fill writes an image into a new volume.
+func (a *Agent) Fill(ctx context.Context, id model.VolumeID, i *Image, progress func(share float64)) error {
 	serve, cancel := context.WithCancel(ctx)
 	defer cancel()
 	socket := filepath.Join(a.cfg.Run, "img-"+id.String()+".sock")
@@ -67,7 +124,15 @@ func (a *Agent) Fill(ctx context.Context, id model.VolumeID, path, format string
 		return err
 	case <-ready:
 	}
-	err := convertImage(ctx, path, format, socket, progress)
+	err := convertImage(ctx, i.path, i.format, socket, progress)
+	select {
+	case gone := <-ended: // so it is not the image's fault
+		if ctx.Err() != nil {
+			return errors.Join(err, gone)
+		}
+		return model.Errorf(model.Unavailable, "the volume was lost while the image was written to it: %w", errors.Join(gone, err))
+	default:
+	}
 	cancel()
 	return errors.Join(err, <-ended)
 }

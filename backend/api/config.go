@@ -8,10 +8,12 @@ import (
 	"net/http"
 
 	"drystone.example/drystone/backend/auth"
+	"drystone.example/drystone/backend/fetch"
 	"drystone.example/drystone/backend/meta/command"
 	"drystone.example/drystone/backend/meta/state"
 	"drystone.example/drystone/backend/metrics"
 	"drystone.example/drystone/backend/model"
+	"drystone.example/drystone/backend/spool"
 )
 
 // A Record is the replicated record as the API uses it.
@@ -36,6 +38,8 @@ type Config struct {
 	Record  Record
 	Service Service
 	Metrics *metrics.Metrics
+	Uploads *spool.Spool
+	Fetch   *fetch.Client // of images
 	Hasher  *auth.Hasher
 	Log     *slog.Logger
 
@@ -62,6 +66,8 @@ func (c Config) Validate() error {
 	missing(c.Record == nil, "the record")
 	missing(c.Service == nil, "a service")
 	missing(c.Metrics == nil, "metrics")
+	missing(c.Uploads == nil, "a spool of uploads")
+	missing(c.Fetch == nil, "a client to fetch images")
 	missing(c.Hasher == nil, "a password hasher")
 	missing(c.Log == nil, "a log")
 	missing(c.Page == nil, "a page")

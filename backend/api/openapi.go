@@ -182,12 +182,48 @@ func describeImport(api huma.API, op *huma.Operation) {
 	name, least := &huma.Schema{Type: huma.TypeString}, 1.0
 	op.Parameters = []*huma.Param{
 		{Name: "name", In: "query", Required: true, Schema: name, Description: "of the volume"},
-		{Name: "format", In: "query", Required: true, Schema: &huma.Schema{
-			Type: huma.TypeString, Enum: []any{schema.Qcow2, schema.Raw, schema.VMDK, schema.VHDX},
+		{Name: "format", In: "query", Description: "without it, it is found by what is in the file", Schema: &huma.Schema{
+			Type: huma.TypeString, Enum: anyOf(schema.ImageFormats),
 		}},
 		{Name: "copies", In: "query", Schema: &huma.Schema{Type: huma.TypeInteger, Minimum: &least}},
 	}
 	op.RequestBody = octets("the image file")
+	op.Responses["200"] = linesOf[schema.ImportEvent](api, "Progress, and at last the volume or an error.")
+}
+
+func anyOf[T any](list []T) (out []any) {
+	for _, v := range list {
+		out = append(out, v)
+	}
+	return out
+}
+
+func describeAppend(api huma.API, op *huma.Operation) {
+	text := &huma.Schema{Type: huma.TypeString}
+	op.Parameters = append(pathParams(op.Path),
+		&huma.Param{
+			Name: offsetHeader, In: "header", Required: true, Schema: &huma.Schema{Type: huma.TypeInteger},
+			Description: "where in the file the body begins: the upload's offset",
+		},
+		&huma.Param{
+			Name: checksumHeader, In: "header", Schema: text,
+			Description: "\"sha256 \" and the body's digest in base64; the body has at most 32 MiB then, and counts whole or not at all",
+		})
+	op.RequestBody = octets("more of the image file")
+	op.Responses["200"] = &huma.Response{
+		Description: "How far the upload is.",
+		Content:     map[string]*huma.MediaType{jsonType: {Schema: schemaOf[schema.Upload](api)}},
+	}
+}
+
+func describeFinish(api huma.API, op *huma.Operation) {
+	op.Parameters = pathParams(op.Path)
+	op.RequestBody = bodyOf[schema.UploadEnd](api, jsonType)
+	op.Responses["200"] = linesOf[schema.ImportEvent](api, "Progress, and at last the volume or an error.")
+}
+
+func describeFetch(api huma.API, op *huma.Operation) {
+	op.RequestBody = bodyOf[schema.ImageFetch](api, jsonType)
 	op.Responses["200"] = linesOf[schema.ImportEvent](api, "Progress, and at last the volume or an error.")
 }
 

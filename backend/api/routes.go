@@ -147,6 +147,13 @@ func storageRoutes() []route {
 		{"POST", "/snapshots/{ref}/revert", auth.Change, auth.Snapshot, perSession, small, quick, "revert-snapshot", "Make a volume what it was", reply((*Server).revertSnapshot)},
 		{"GET", "/images", auth.View, auth.Image, perSession, nothing, quick, "list-images", "Images", reply((*Server).listImages)},
 		{"POST", "/images", auth.Create, auth.Image, perSession, image, long, "import-image", "Make a volume of an image file", stream((*Server).importImage, describeImport)},
+		{"GET", "/uploads", auth.Create, auth.Image, perSession, nothing, quick, "list-uploads", "Image files that are being sent to this node", reply((*Server).listUploads)},
+		{"POST", "/uploads", auth.Create, auth.Image, perSession, small, quick, "create-upload", "Begin to send an image file, which can be interrupted", reply((*Server).createUpload)},
+		{"GET", "/uploads/{id}", auth.Create, auth.Image, perSession, nothing, quick, "get-upload", "How far an upload is", reply((*Server).getUpload)},
+		{"PATCH", "/uploads/{id}", auth.Create, auth.Image, perSession, image, long, "append-upload", "Send more of an image file", stream((*Server).appendUpload, describeAppend)},
+		{"POST", "/uploads/{id}/finish", auth.Create, auth.Image, perSession, small, long, "finish-upload", "Make a volume of an image file that was sent", stream((*Server).finishUpload, describeFinish)},
+		{"DELETE", "/uploads/{id}", auth.Create, auth.Image, perSession, nothing, quick, "delete-upload", "Forget an upload", reply((*Server).deleteUpload)},
+		{"POST", "/images/fetch", auth.Create, auth.Image, perSession, small, long, "fetch-image", "Download an image file from the public network and make a volume of it", stream((*Server).fetchImage, describeFetch)},
 		{"PUT", "/files/{sha256}", auth.Create, auth.File, perSession, bootFile, long, "put-file", "Keep a boot file", stream((*Server).putFile, describePutFile)},
 	}
 }

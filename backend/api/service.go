@@ -88,6 +88,12 @@ type Storage interface {
 	ImportImage(ctx context.Context, by model.Actor, i Import, body io.Reader,
 		progress func(schema.ImportEvent)) (model.Volume, error)
 
+	// ImportFile makes a volume of an image file on this node, which it only reads.
+	// Progress is called as it goes on, never concurrently. If ctx ends or the import
+	// fails nothing is left behind; with model.Invalid it is the file's fault.
+	ImportFile(ctx context.Context, by model.Actor, i Import, path string,
+		progress func(schema.ImportEvent)) (model.Volume, error)
+
 	// PutFile keeps a small file (a kernel, an initrd) where every node can
 	// fetch it. It refuses a body that does not have the digest in ref; the
 	// size in ref is what the client announced, or -1.

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -156,16 +157,31 @@ func (s *Server) importImage(w http.ResponseWriter, req *http.Request) error {
 	c := callOf(ctx)
 	out := lines{w: w, control: c.control}
 	body := &upload{body: req.Body, control: c.control}
-	var last time.Time
+	progress := s.progressTo(&out, c)
 	v, err := s.Service.ImportImage(ctx, c.actor(), spec, body, func(e schema.ImportEvent) {
-		if !body.ended || time.Since(last) < progressPause {
+		if body.ended {
+			progress(e)
+		}
+	})
+	return s.imported(ctx, &out, v, err)
+}
+
+// progressTo writes lines of progress, not too many.
+func (s *Server) progressTo(out *lines, c call) func(schema.ImportEvent) {
+	var last time.Time
+	return func(e schema.ImportEvent) {
+		if time.Since(last) < progressPause {
 			return
 		}
 		last = time.Now()
 		if err := out.write(e); err != nil {
 			s.Log.Debug("progress not sent", "request", c.request, "err", err)
 		}
-	})
+	}
+}
+
+// imported answers with the volume that an image became, or why it did not.
+func (s *Server) imported(ctx context.Context, out *lines, v model.Volume, err error) error {
 	if err != nil {
 		if out.begun {
 			return out.write(schema.ImportEvent{Error: s.lineError(ctx, err)})
@@ -182,10 +198,8 @@ func importOf(req *http.Request) (Import, error) {
 	if err := model.ValidateName("volume", spec.Name); err != nil {
 		return spec, err
 	}
-	switch spec.Format {
-	case schema.Qcow2, schema.Raw, schema.VMDK, schema.VHDX:
-	default:
-		return spec, model.Errorf(model.Invalid, "the format of an image is qcow2, raw, vmdk or vhdx, not %q", spec.Format)
+	if spec.Format != schema.FoundFormat && !slices.Contains(schema.ImageFormats, spec.Format) {
+		return spec, model.Errorf(model.Invalid, "the format of an image is one of %v, not %q", schema.ImageFormats, spec.Format)
 	}
 	if text := q.Get("copies"); text != "" {
 		n, err := strconv.Atoi(text)

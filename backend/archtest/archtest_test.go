@@ -37,6 +37,8 @@ var allowed = map[string]string{
 	"vhost":        "unixsock model must iobuf",
 	"nbd":          "sock unixsock model must iobuf",
 	"proc":         "model",
+	"spool":        "model",
+	"fetch":        "model",
 	"unixsock":     "model",
 	"virt":         "proc model must",
 	"guard":        "proc unixsock model must",
@@ -62,7 +64,7 @@ var allowed = map[string]string{
 	"agent":   "unixsock block/volume block/server block/device block/disk block/layout vhost nbd virt console guard proc meta meta/command meta/state wire placement metrics iobuf model must",
 	"control": "meta meta/command meta/state wire placement pki gossip model must",
 	// level 5
-	"api":    "api/schema auth console meta/command meta/state metrics unixsock model must",
+	"api":    "spool fetch api/schema auth console meta/command meta/state metrics unixsock model must",
 	"client": "api/schema pki model",
 	// level 6 and 7
 	"node":          "*",

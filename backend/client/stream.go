@@ -58,7 +58,7 @@ func (c *Client) export(ctx context.Context, path string, spec schema.ExportSpec
 	return err
 }
 
-// An Image is an image file to import.
+// An Image is an image file to import in one request; Uploads can be interrupted.
 type Image struct {
 	Name   string // of the volume
 	Format schema.ImageFormat
@@ -79,6 +79,11 @@ func (c *Client) ImportImage(ctx context.Context, i Image, file io.Reader,
 	if err != nil {
 		return volume, err
 	}
+	return c.imported(req, progress)
+}
+
+// imported reads the lines that a request answers with which makes a volume of an image.
+func (c *Client) imported(req *http.Request, progress func(schema.ImportEvent)) (volume schema.Volume, err error) {
 	done := false
 	err = c.lines(req, func(line []byte) error {
 		var e schema.ImportEvent

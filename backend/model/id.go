@@ -21,6 +21,7 @@ type (
 
 	SnapshotID uint64 // a snapshot of a volume
 	NetworkID  uint64 // what network cards are joined to
+	UploadID   uint64 // a file on its way to a node
 )
 
 const idAlphabet = "0123456789abcdefghjkmnpqrstvwxyz" // Crockford's base32
@@ -137,3 +138,9 @@ func (id NetworkID) MarshalText() ([]byte, error) { return marshalID(uint64(id))
 
 // UnmarshalText reads what MarshalText wrote; empty text is the zero identifier.
 func (id *NetworkID) UnmarshalText(text []byte) error { return unmarshalID(id, text) }
+
+func (id UploadID) String() string               { return formatID(uint64(id)) }
+func (id UploadID) MarshalText() ([]byte, error) { return marshalID(uint64(id)) }
+
+// UnmarshalText reads what MarshalText wrote; empty text is the zero identifier.
+func (id *UploadID) UnmarshalText(text []byte) error { return unmarshalID(id, text) }

@@ -108,6 +108,7 @@ func (d Dir) Raft() string    { return d.path("raft") }
 func (d Dir) Run() string     { return d.path("run") }
 func (d Dir) Files() string   { return d.path("files") }
 func (d Dir) Disks() string   { return d.path("disks") }
+func (d Dir) Scratch() string { return d.path("scratch") }
 func (d Dir) VMs() string     { return d.path("vms") }
 func (d Dir) History() string { return d.path("history") }
 func (d Dir) Socket() string  { return d.path("run", "api.sock") }

@@ -20,6 +20,7 @@ import (
 	"drystone.example/drystone/backend/block/server"
 	"drystone.example/drystone/backend/block/volume"
 	"drystone.example/drystone/backend/control"
+	"drystone.example/drystone/backend/fetch"
 	"drystone.example/drystone/backend/gossip"
 	"drystone.example/drystone/backend/guard"
 	"drystone.example/drystone/backend/meta"
@@ -27,6 +28,7 @@ import (
 	"drystone.example/drystone/backend/metrics"
 	"drystone.example/drystone/backend/model"
 	"drystone.example/drystone/backend/pki"
+	"drystone.example/drystone/backend/spool"
 	"drystone.example/drystone/backend/virt"
 	"drystone.example/drystone/backend/wire"
 	"drystone.example/drystone/frontend"
@@ -51,6 +53,7 @@ type node struct {
 	agent   *agent.Agent
 	control *control.Control
 	metrics *metrics.Metrics
+	uploads *spool.Spool
 	api     *api.Server
 }
 
@@ -246,7 +249,7 @@ func (n *node) buildAgent(ctx context.Context) error {
 	cfg := agent.Config{
 		Cluster: n.cfg.Cluster, Self: n.cfg.Node, Disks: n.cfg.Disks,
 		Devices: n.cfg.Devices, MapMemory: n.cfg.MapMemory, Mounts: n.dir.Disks(), Run: n.dir.Run(), Files: n.dir.Files(),
-		Scratch: n.dir.path("scratch"), State: n.dir.Run(), CPUs: cpus, Memory: memory,
+		Scratch: n.dir.Scratch(), State: n.dir.Run(), CPUs: cpus, Memory: memory,
 		Meta: n.meta, Wire: n.wire, Server: n.blocks, Up: n.up, Away: n.awayFor, Log: n.log, SaveDisks: n.saveDisks,
 		Leading: func() model.Leading { return n.control.Leading() },
 		Remote:  func(node model.NodeID, id model.DiskID) volume.Disk { return n.remotes.Disk(node, id) },
@@ -280,8 +283,9 @@ func (n *node) saveDisks(paths []string, devices []model.DiskID) error {
 }
 
 func (n *node) buildAPI() (err error) {
+	n.uploads = spool.New(filepath.Join(n.dir.Scratch(), "uploads"), n.log)
 	n.api, err = api.New(api.Config{
-		Self: n.cfg.Node, Version: model.Version, Record: n.meta, Service: service{n}, Metrics: n.metrics,
+		Self: n.cfg.Node, Version: model.Version, Record: n.meta, Service: service{n}, Metrics: n.metrics, Uploads: n.uploads, Fetch: fetch.New(n.inside),
 		Hasher: auth.NewHasher(auth.Strong), Log: n.log, Page: frontend.Handler(frontend.Policy{}),
 		Listen: []string{hostPort(n.cfg.Address, APIPort)}, TLS: n.keeper.Web(), Socket: n.dir.Socket(),
 	})
@@ -289,6 +293,17 @@ func (n *node) buildAPI() (err error) {
 		return fmt.Errorf("build api: %w", err)
 	}
 	return nil
+}
+
+// inside lists what nothing is fetched from: the networks of this node, and every member.
+func (n *node) inside() []netip.Prefix {
+	out := fetch.Inside()
+	for _, rec := range n.meta.Local().Nodes() {
+		if a, err := netip.ParseAddr(rec.Address); err == nil {
+			out = append(out, netip.PrefixFrom(a.Unmap(), a.Unmap().BitLen()))
+		}
+	}
+	return out
 }
 
 // run runs the parts until ctx ends or one of them cannot go on. The wire and the
@@ -337,6 +352,7 @@ func (n *node) runAbove(ctx context.Context) error {
 	group.Go(func() error { n.sealing(ctx); return nil })
 	group.Go(func() error { n.keepTrust(ctx); return nil })
 	group.Go(func() error { n.keepAddress(ctx); return nil })
+	group.Go(func() error { n.uploads.Run(ctx); return nil })
 	group.Go(func() error { return named("api", n.api.Run(ctx)) })
 	return group.Wait()
 }

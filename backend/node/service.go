@@ -3,10 +3,8 @@ package node
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"time"
 
@@ -190,41 +188,6 @@ func (s service) DiffSnapshots(ctx context.Context, from, to model.Snapshot, siz
 		}
 		return each(done, ranges)
 	})
-}
-
-// ImportImage receives an image, makes a volume for it, and fills that. What is
-// not finished is taken away again.
-func (s service) ImportImage(ctx context.Context, by model.Actor, i api.Import, body io.Reader,
-	progress func(schema.ImportEvent),
-) (vol model.Volume, err error) {
-	if err := errors.Join(model.ValidateName("image", i.Name), s.roomForNew(ctx)); err != nil {
-		return model.Volume{}, err
-	}
-	ctx, work := s.n.agent.Tasks.Begin(ctx, "image.import", i.Name)
-	defer func() { work.End(err) }()
-	file := model.Bytes(max(i.Size, 0))
-	path, size, err := s.n.agent.Upload(ctx, string(i.Format), body, func(done model.Bytes) {
-		work.Progress(done, file)
-		progress(schema.ImportEvent{Phase: "upload", Done: done, Total: file})
-	})
-	if err != nil {
-		return model.Volume{}, err
-	}
-	defer func() { err = errors.Join(err, os.Remove(path)) }()
-	vol, err = s.createVolume(ctx, by, i.Name, model.VolumeImage, size, i.Copies)
-	if err != nil {
-		return model.Volume{}, err
-	}
-	err = s.n.agent.Fill(ctx, vol.ID, path, string(i.Format), func(share float64) {
-		done := model.Bytes(share * float64(size))
-		work.Progress(done, size)
-		progress(schema.ImportEvent{Phase: "convert", Done: done, Total: size})
-	})
-	if err != nil {
-		s.undo(ctx, by, command.VolumeDelete{Volume: vol.ID})
-		return model.Volume{}, fmt.Errorf("import image: %w", err)
-	}
-	return vol, nil
 }
 
 // undo takes back the first half of something whose second half failed, also when

@@ -48,7 +48,7 @@ func TestBadInput(t *testing.T) {
 		{"volume-shrink", []string{"volume", "resize", "taken", "32M"}, 1, "shrink"},
 		{"vm-unknown", []string{"vm", "start", "nosuch"}, 1, "nosuch"},
 		{"node-unknown", []string{"volume", "export", "taken", "--node", "nosuch", "--nbd", filepath.Join(c.dir, "x.sock")}, 1, "nosuch"},
-		{"image-corrupt", []string{"image", "import", junk, "--name", "junk"}, 1, "image"},
+		{"image-corrupt", []string{"image", "upload", junk, "--name", "junk"}, 1, "image"},
 		{"token-used", join(used), 1, "token"},
 		{"token-foreign", join(foreign), 1, "does not belong"},
 		{"token-garbage", join("dry1-nonsense"), 1, "token"},

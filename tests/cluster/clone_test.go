@@ -90,7 +90,7 @@ func (w *twin) pages() int {
 func TestClones(t *testing.T) {
 	t.Parallel()
 	c := up(t, "--storage-only")
-	c.must("image", "import", sourceImage(t), "--name", "base")
+	c.must("image", "upload", sourceImage(t), "--name", "base")
 	const base = 2 * imageBlocks * block // of all pages both copies
 	onlyBase := func() bool { return c.poolUsed() == base }
 	eventually(t, 30*time.Second, "the image is all there is", onlyBase)
@@ -175,7 +175,7 @@ func TestClones(t *testing.T) {
 func TestClonesMove(t *testing.T) {
 	t.Parallel()
 	c := up(t, "--storage-only", "--disks", "1")
-	c.must("image", "import", sourceImage(t), "--name", "base")
+	c.must("image", "upload", sourceImage(t), "--name", "base")
 	twins := c.makeTwins(10)
 	p := make([]byte, block)
 	for i, w := range twins {

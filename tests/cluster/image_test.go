@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"bytes"
+	"encoding/binary"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -21,7 +22,7 @@ func TestImagesAndExports(t *testing.T) {
 	raw, qcow := makeImage(t)
 
 	c.part("image", func(*testing.T) {
-		c.must("image", "import", qcow, "--name", "base")
+		c.must("image", "upload", qcow, "--name", "base")
 		c.compare("base", "node2", raw)
 		c.awaitUsed("base", 5<<20)
 		c.must("vm", "create", "m", "--disk", "base", "--disk", "64M")
@@ -32,11 +33,23 @@ func TestImagesAndExports(t *testing.T) {
 		c.must("vm", "delete", "m", "--yes")
 	})
 
+	c.part("formats", func(t *testing.T) {
+		t.Helper()
+		for format, path := range otherFormats(t, raw) {
+			c.must("image", "upload", path, "--name", format)
+			c.compare(format, "node2", raw)
+			c.awaitFree(format)
+			c.must("volume", "delete", format, "--yes")
+		}
+	})
+
 	c.part("damaged", func(t *testing.T) {
 		t.Helper()
 		before := snapshot(c)
 		for name, hurt := range map[string]func(b []byte) []byte{
-			"cut short": func(b []byte) []byte { return b[:len(b)/2] },
+			"cut short":     func(b []byte) []byte { return b[:len(b)/2] },
+			"needs another": func(b []byte) []byte { return b },
+			"2^60 bytes":    func(b []byte) []byte { return append(binary.BigEndian.AppendUint64(b[:24:24], 1<<60), b[32:]...) },
 			// All clusters that the first table names lie far outside the file.
 			"bad table": func(b []byte) []byte {
 				return append(b[:3<<16:3<<16], bytes.Repeat([]byte{0x7f}, len(b)-3<<16)...)
@@ -50,10 +63,16 @@ func TestImagesAndExports(t *testing.T) {
 			if err := os.WriteFile(bad, hurt(b), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			r := c.run("image", "import", bad, "--name", "bad")
+			if name == "needs another" {
+				tool(t, "qemu-img", "create", "-q", "-f", "qcow2", "-b", "/etc/passwd", "-F", "raw", bad)
+			}
+			r := c.run("image", "upload", bad, "--name", "bad")
 			if r.status != 1 || !strings.Contains(r.errs, "image") || strings.Contains(r.errs, "internal error") {
 				t.Errorf("%s: %v", name, r)
 			}
+		}
+		if left := c.must("image", "uploads"); !strings.Contains(left, "Nothing") {
+			t.Errorf("what was refused is kept: %s", left)
 		}
 		if after := snapshot(c); after != before {
 			t.Errorf("a damaged image left something:\n%s\nbefore:\n%s", after, before)
@@ -89,6 +108,30 @@ func makeImage(t *testing.T) (raw, qcow string) {
 	}
 	tool(t, "qemu-img", "convert", "-f", "raw", "-O", "qcow2", raw, qcow)
 	return raw, qcow
+}
+
+// otherFormats is a disk in the formats that strangers bring it in, each in a file whose
+// name says nothing.
+func otherFormats(t *testing.T, raw string) map[string]string {
+	t.Helper()
+	dir := t.TempDir()
+	out := map[string]string{}
+	convert := func(name, format, options string) {
+		out[name] = filepath.Join(dir, name+".img")
+		tool(t, "qemu-img", "convert", "-f", "raw", "-O", format, "-o", options, raw, out[name])
+	}
+	convert("vhd", "vpc", "subformat=dynamic,force_size")
+	convert("vhdx", "vhdx", "subformat=dynamic")
+	convert("vmdk", "vmdk", "subformat=streamOptimized")
+	descriptor := `<Envelope xmlns="http://schemas.dmtf.org/ovf/envelope/1" xmlns:ovf="http://schemas.dmtf.org/ovf/envelope/1">
+<References><File ovf:id="f" ovf:href="vmdk.img"/></References>
+<DiskSection><Disk ovf:diskId="d" ovf:fileRef="f" ovf:capacity="33554432"/></DiskSection></Envelope>`
+	if err := os.WriteFile(filepath.Join(dir, "m.ovf"), []byte(descriptor), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out["ova"] = filepath.Join(dir, "ova.img")
+	tool(t, "tar", "--format=ustar", "-C", dir, "-cf", out["ova"], "m.ovf", "vmdk.img")
+	return out
 }
 
 func tool(t *testing.T, name string, args ...string) {

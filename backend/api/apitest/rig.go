@@ -17,6 +17,8 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -29,10 +31,12 @@ import (
 	"drystone.example/drystone/backend/auth"
 	"drystone.example/drystone/backend/client"
 	"drystone.example/drystone/backend/console"
+	"drystone.example/drystone/backend/fetch"
 	"drystone.example/drystone/backend/meta/command"
 	"drystone.example/drystone/backend/meta/state"
 	"drystone.example/drystone/backend/metrics"
 	"drystone.example/drystone/backend/model"
+	"drystone.example/drystone/backend/spool"
 )
 
 // What every cluster here has: two nodes, named n1 and n2, each with a disk, and a
@@ -320,6 +324,17 @@ func (s *Service) ImportImage(ctx context.Context, by model.Actor, i api.Import,
 	}
 	s.Set(func(s *Service) { s.Images[i.Name] = data })
 	return s.makeVolume(ctx, by, schema.VolumeSpec{Name: i.Name, Size: 1 << 30, Copies: i.Copies}, model.VolumeImage)
+}
+
+func (s *Service) ImportFile(ctx context.Context, by model.Actor, i api.Import, path string,
+	progress func(schema.ImportEvent),
+) (model.Volume, error) {
+	f, err := os.Open(path) //nolint:gosec // of the rig
+	if err != nil {
+		return model.Volume{}, err
+	}
+	defer func() { _ = f.Close() }() // only read
+	return s.ImportImage(ctx, by, i, f, progress)
 }
 
 func (s *Service) PutFile(_ context.Context, _ model.Actor, ref model.FileRef, body io.Reader) (model.FileRef, error) {
@@ -612,8 +627,9 @@ func New(t *testing.T) *Rig {
 	hasher := auth.NewHasher(quickHash)
 	r.fill(t, hasher)
 	numbers := metrics.New(metrics.Config{Self: Self, Source: numbers{}, Peers: numbers{}, Log: slog.New(slog.DiscardHandler), Dir: filepath.Join(dir, "history")})
+	uploads := spool.New(filepath.Join(dir, "uploads"), slog.New(slog.DiscardHandler))
 	r.Server, err = api.New(api.Config{
-		Self: Self, Version: "1.2.3", Record: r.Record, Service: r.Service, Metrics: numbers, Hasher: hasher,
+		Self: Self, Version: "1.2.3", Record: r.Record, Service: r.Service, Metrics: numbers, Hasher: hasher, Uploads: uploads, Fetch: fetch.New(func() []netip.Prefix { return nil }),
 		Log:    slog.New(slog.NewTextHandler(r.Log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Page:   http.HandlerFunc(page),
 		Socket: r.Socket,
@@ -625,7 +641,7 @@ func New(t *testing.T) *Rig {
 	r.Web.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug)
 	r.Web.StartTLS()
 	t.Cleanup(r.Web.Close)
-	r.run(t, numbers)
+	r.run(t, numbers, uploads)
 	return r
 }
 
@@ -673,7 +689,7 @@ func (r *Rig) Apply(t *testing.T, c command.Command) {
 	}
 }
 
-func (r *Rig) run(t *testing.T, numbers *metrics.Metrics) {
+func (r *Rig) run(t *testing.T, numbers *metrics.Metrics, uploads *spool.Spool) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	var parts sync.WaitGroup
@@ -687,9 +703,14 @@ func (r *Rig) run(t *testing.T, numbers *metrics.Metrics) {
 			t.Errorf("metrics: %v", err)
 		}
 	})
+	parts.Go(func() { uploads.Run(ctx) })
 	t.Cleanup(func() { cancel(); parts.Wait() })
 	WaitFor(t, "the socket", func() bool {
 		_, err := r.Root().Meta(t.Context())
+		return err == nil
+	})
+	WaitFor(t, "the uploads", func() bool {
+		_, err := uploads.List(model.System)
 		return err == nil
 	})
 }

@@ -140,7 +140,8 @@ type ExportEvent struct {
 	Error *LineError `json:"error,omitempty"`
 }
 
-// An ImageFormat names a format that images are read in; it is never guessed.
+// An ImageFormat names a format that images are read in. It is said, or found by the node.
+// No tool guesses it.
 type ImageFormat string
 
 // The formats of images, complete.
@@ -149,12 +150,34 @@ const (
 	Raw   ImageFormat = "raw"
 	VMDK  ImageFormat = "vmdk"
 	VHDX  ImageFormat = "vhdx"
+	VHD   ImageFormat = "vhd"
+	OVA   ImageFormat = "ova" // an archive with one disk
+
+	FoundFormat ImageFormat = "" // the node finds it by what is in the file
+)
+
+// ImageFormats are the formats that can be named.
+var ImageFormats = []ImageFormat{Qcow2, Raw, VMDK, VHDX, VHD, OVA}
+
+// Tool is what qemu-img calls a format.
+func (f ImageFormat) Tool() string {
+	if f == VHD {
+		return "vpc"
+	}
+	return string(f)
+}
+
+// The phases of an import, complete.
+const (
+	PhaseUpload  = "upload"
+	PhaseVerify  = "verify" // what arrived is compared with its digest
+	PhaseConvert = "convert"
 )
 
 // An ImportEvent is one line of the answer to an import. The last one has either
 // Volume or Error.
 type ImportEvent struct {
-	Phase  string      `json:"phase,omitempty"` // upload, convert
+	Phase  string      `json:"phase,omitempty" enum:"upload,verify,convert"`
 	Done   model.Bytes `json:"done_bytes,omitempty"`
 	Total  model.Bytes `json:"total_bytes,omitempty"`
 	Volume *Volume     `json:"volume,omitempty"`

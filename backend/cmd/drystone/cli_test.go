@@ -136,7 +136,9 @@ func TestMachineCommands(t *testing.T) {
 	has(t, c.ok(t, "image", "import", image), "image debian of 1 GiB is imported")
 	has(t, c.ok(t, "image", "list"), "debian", "image")
 	c.is(t, exitFailed, "is not a raw image", "image", "import", broken)
-	c.is(t, exitUsage, "say the format", "image", "import", kernel)
+	c.is(t, exitUsage, "an image is qcow2", "image", "upload", kernel, "--format", "iso")
+	c.is(t, exitFailed, "not "+strings.Repeat("0", 64), "image", "upload", image, "--name", "other", "--sha256", strings.Repeat("0", 64))
+	has(t, c.ok(t, "image", "uploads"), "Nothing is being sent")
 	c.is(t, exitFailed, "no such file", "image", "import", filepath.Join(dir, "none.raw"))
 
 	has(t, c.ok(t, "vm", "create", "web", "--cpus", "2", "--memory", "1G", "--disk", "2G", "--disk", "debian",

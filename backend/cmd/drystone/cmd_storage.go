@@ -488,19 +488,3 @@ func (a *app) on(cmd *cobra.Command, node string, do func(c *client.Client) erro
 	defer c.Close()
 	return do(c)
 }
-
-// formatOf guesses nothing about a file's content: its format is said by the flag
-// or by the end of its name.
-func formatOf(flag, file string) (schema.ImageFormat, error) {
-	if flag == "" {
-		flag = strings.TrimPrefix(strings.ToLower(filepath.Ext(file)), ".")
-		if flag == "img" || flag == "iso" {
-			flag = string(schema.Raw)
-		}
-	}
-	switch f := schema.ImageFormat(flag); f {
-	case schema.Qcow2, schema.Raw, schema.VMDK, schema.VHDX:
-		return f, nil
-	}
-	return "", usagef("say the format of %s with --format: qcow2, raw, vmdk or vhdx", filepath.Base(file))
-}

@@ -19,69 +19,6 @@ import (
 	"drystone.example/drystone/backend/model"
 )
 
-func newImage(a *app) *cobra.Command {
-	var name, format string
-	var copies int
-	imp := &cobra.Command{
-		Use: "import FILE", Short: "Make a volume of an image file", Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			f, err := formatOf(format, args[0])
-			if err != nil {
-				return err
-			}
-			if name == "" {
-				name = strings.TrimSuffix(filepath.Base(args[0]), filepath.Ext(args[0]))
-			}
-			file, err := os.Open(args[0])
-			if err != nil {
-				return fmt.Errorf("open the image: %w", err)
-			}
-			defer letGo(file)
-			return a.with(cmd, func(c *client.Client) error {
-				return a.importImage(cmd.Context(), c, file, client.Image{Name: name, Format: f, Copies: copies})
-			})
-		},
-	}
-	imp.Flags().StringVar(&name, "name", "", "name of the volume (default: the file's)")
-	imp.Flags().StringVar(&format, "format", "", "qcow2, raw, vmdk or vhdx (default: by the file's name)")
-	imp.Flags().IntVar(&copies, "copies", 2, "how many disks have each piece, 2 or 3")
-	all := &cobra.Command{
-		Use: "list", Short: "List the images", Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.with(cmd, func(c *client.Client) error {
-				images, err := c.Images(cmd.Context())
-				if err != nil {
-					return err
-				}
-				return list(a, images, "There are no images.", volumeHeader, volumeRow)
-			})
-		},
-	}
-	return group("image", "Images that machines are made from", imp, all)
-}
-
-func (a *app) importImage(ctx context.Context, c *client.Client, file *os.File, i client.Image) error {
-	info, err := file.Stat()
-	if err != nil {
-		return fmt.Errorf("look at the image: %w", err)
-	}
-	if !info.Mode().IsRegular() {
-		return usagef("%s is not a file", file.Name())
-	}
-	i.Size = info.Size()
-	bar := a.progress("send", i.Size)
-	v, err := c.ImportImage(ctx, i, bar.reader(file), func(e schema.ImportEvent) {
-		bar.set(e.Phase, int64(e.Done), int64(e.Total))
-	})
-	bar.end()
-	if err != nil {
-		return err
-	}
-	return show(a, v, func(w io.Writer, v schema.Volume) {
-		say(w, "image %s of %s is imported\n", v.Name, size(v.Size))
-	})
-}
-
 func newVM(a *app) *cobra.Command {
 	return group("vm", "Virtual machines",
 		newVMCreate(a), newVMEdit(a), newVMHistory(a), newVMList(a), newVMShow(a), newVMStart(a),

@@ -1,7 +1,7 @@
 import type { QueryClient } from '@tanstack/react-query';
 import type { Platform } from '../platform';
-import { address, call, upload } from './http';
-import type { Call, Origin, Progress } from './http';
+import { address, call, lines } from './http';
+import type { Call, Origin } from './http';
 import { LiveBus } from './live';
 import type { LinkState } from './live';
 import { Metrics, KEEP_SECONDS } from './metrics';
@@ -61,15 +61,9 @@ export class Connection {
     return call<T>(this.origin, path, c);
   }
 
-  /** Posts a file; tells of what was sent and of each line of the answer. */
-  upload(
-    path: string,
-    query: Call['query'],
-    file: Blob,
-    on: Progress,
-    signal: AbortSignal,
-  ): Promise<void> {
-    return upload(this.origin, path, query, file, on, signal);
+  /** Like call, of what answers line by line while it goes on. */
+  lines(path: string, c: Call, each: (value: unknown) => void): Promise<void> {
+    return lines(this.origin, path, c, each);
   }
 
   history(topic: MetricsTopic): Promise<History> {

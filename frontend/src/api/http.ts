@@ -1,4 +1,4 @@
-import { ApiError, asApiError, problem } from './errors';
+import { asApiError, problem } from './errors';
 
 /** Where requests go, and what proves that they may. */
 export interface Origin {
@@ -10,6 +10,7 @@ export interface Call {
   method?: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
   body?: unknown;
   query?: Record<string, string | number | boolean | undefined>;
+  headers?: Record<string, string>;
   signal?: AbortSignal;
 }
 
@@ -30,7 +31,13 @@ export function authorization(origin: Origin): Record<string, string> {
 
 /** One request with a JSON answer. Whatever goes wrong is thrown as an ApiError. */
 export async function call<T>(origin: Origin, path: string, c: Call = {}): Promise<T> {
-  const headers: Record<string, string> = authorization(origin);
+  const text = await (await answered(origin, path, c)).text();
+  return (text === '' ? undefined : parse(text)) as T;
+}
+
+/** An answer of success, whose body is still to be read. */
+async function answered(origin: Origin, path: string, c: Call): Promise<Response> {
+  const headers: Record<string, string> = { ...authorization(origin), ...c.headers };
   const init: RequestInit = { method: c.method ?? 'GET', headers, credentials: 'omit' };
   if (c.body instanceof Blob) {
     headers['Content-Type'] = 'application/octet-stream';
@@ -47,9 +54,8 @@ export async function call<T>(origin: Origin, path: string, c: Call = {}): Promi
     if (err instanceof DOMException && err.name === 'AbortError') throw err;
     throw asApiError(err);
   }
-  const text = await response.text();
-  if (!response.ok) throw problem(parse(text), response.status);
-  return (text === '' ? undefined : parse(text)) as T;
+  if (!response.ok) throw problem(parse(await response.text()), response.status);
+  return response;
 }
 
 function parse(text: string): unknown {
@@ -60,55 +66,27 @@ function parse(text: string): unknown {
   }
 }
 
-/** What an upload tells while it goes on. */
-export interface Progress {
-  sent: (bytes: number) => void;
-  /** One parsed line of the answer. */
-  line: (value: unknown) => void;
-}
-
 /**
- * Sends a file and reads newline-delimited JSON back while it comes. Uses
- * XMLHttpRequest, the only one that tells how much of a body has been sent.
+ * One request whose answer is newline-delimited JSON, each line handed over as it
+ * comes. Whatever goes wrong is thrown as an ApiError.
  */
-export function upload(
+export async function lines(
   origin: Origin,
   path: string,
-  query: Call['query'],
-  file: Blob,
-  on: Progress,
-  signal: AbortSignal,
+  c: Call,
+  each: (value: unknown) => void,
 ): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const xhr = new XMLHttpRequest();
-    let read = 0;
-    const lines = (last: boolean) => {
-      const text = xhr.responseText;
-      const end = last ? text.length : text.lastIndexOf('\n') + 1;
-      for (const line of text.slice(read, end).split('\n')) {
-        const value = line.trim() === '' ? undefined : parse(line);
-        if (value !== undefined) on.line(value);
-      }
-      read = Math.max(read, end);
-    };
-    xhr.open('POST', address(origin, path, query));
-    for (const [k, v] of Object.entries(authorization(origin))) xhr.setRequestHeader(k, v);
-    xhr.setRequestHeader('Content-Type', 'application/octet-stream');
-    xhr.upload.onprogress = (e) => on.sent(e.loaded);
-    xhr.onprogress = () => {
-      if (xhr.status === 200) lines(false);
-    };
-    xhr.onload = () => {
-      if (xhr.status >= 300) {
-        reject(problem(parse(xhr.responseText), xhr.status));
-        return;
-      }
-      lines(true);
-      resolve();
-    };
-    xhr.onerror = () => reject(new ApiError('unreachable', 'the connection broke'));
-    xhr.onabort = () => reject(new DOMException('cancelled', 'AbortError'));
-    signal.addEventListener('abort', () => xhr.abort(), { once: true });
-    xhr.send(file);
-  });
+  const response = await answered(origin, path, c);
+  const reader = response.body?.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = '';
+  for (let done = reader === undefined; !done;) {
+    const next = await reader?.read().catch((err: unknown) => {
+      throw asApiError(err);
+    });
+    done = next?.done ?? true;
+    rest += next?.value ?? '';
+    const whole = rest.split('\n');
+    rest = whole.pop() ?? '';
+    for (const line of whole) if (line.trim() !== '') each(parse(line));
+  }
 }

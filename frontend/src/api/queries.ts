@@ -49,6 +49,7 @@ function useItems<P extends keyof paths>(
     queryFn: ({ signal }) =>
       connection.call(path, { signal, ...(o.query ? { query: o.query } : {}) }),
     select: (list) => list.items,
+    enabled: o.enabled ?? true,
     ...(o.every === undefined ? {} : { refetchInterval: o.every }),
   });
 }
@@ -67,6 +68,7 @@ export const usePool = () => useRead('/pool', { every: SLOW });
 export const useVolumes = () => useItems('/volumes', { every: SLOW });
 export const useVolume = (ref: string) => useRead('/volumes/{ref}', { ref, every: FAST });
 export const useImages = () => useItems('/images', { every: SLOW });
+export const useUploads = (enabled: boolean) => useItems('/uploads', { every: FAST, enabled });
 export const useVMs = () => useItems('/vms', { every: SLOW });
 export const useVM = (ref: string) => useRead('/vms/{ref}', { ref, every: SLOW });
 export const useNetworks = () => useItems('/networks', { every: SLOW });

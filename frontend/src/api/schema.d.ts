@@ -293,6 +293,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/images/fetch": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Download an image file from the public network and make a volume of it
+         * @description Needs to be allowed to create a image.
+         */
+        post: operations["fetch-image"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/join": {
         parameters: {
             query?: never;
@@ -804,6 +824,78 @@ export interface paths {
          * @description Needs to be allowed to delete a token.
          */
         delete: operations["delete-token"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/uploads": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Image files that are being sent to this node
+         * @description Needs to be allowed to create a image.
+         */
+        get: operations["list-uploads"];
+        put?: never;
+        /**
+         * Begin to send an image file, which can be interrupted
+         * @description Needs to be allowed to create a image.
+         */
+        post: operations["create-upload"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/uploads/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * How far an upload is
+         * @description Needs to be allowed to create a image.
+         */
+        get: operations["get-upload"];
+        put?: never;
+        post?: never;
+        /**
+         * Forget an upload
+         * @description Needs to be allowed to create a image.
+         */
+        delete: operations["delete-upload"];
+        options?: never;
+        head?: never;
+        /**
+         * Send more of an image file
+         * @description Needs to be allowed to create a image.
+         */
+        patch: operations["append-upload"];
+        trace?: never;
+    };
+    "/uploads/{id}/finish": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Make a volume of an image file that was sent
+         * @description Needs to be allowed to create a image.
+         */
+        post: operations["finish-upload"];
+        delete?: never;
         options?: never;
         head?: never;
         patch?: never;
@@ -1550,11 +1642,30 @@ export interface components {
              */
             iops: number;
         };
+        ImageFetch: {
+            /**
+             * Format: int64
+             * @default 2
+             */
+            copies: number;
+            /**
+             * @description without it, it is found by what is in the file
+             * @enum {string}
+             */
+            format?: "qcow2" | "raw" | "vmdk" | "vhdx" | "vhd" | "ova";
+            /** @description of the image it shall become */
+            name: string;
+            /** @description of the whole file, in lower-case hex */
+            sha256?: string;
+            /** @description http or https, without a password */
+            url: string;
+        };
         ImportEvent: {
             /** Format: int64 */
             done_bytes?: number;
             error?: components["schemas"]["LineError"];
-            phase?: string;
+            /** @enum {string} */
+            phase?: "upload" | "verify" | "convert";
             /** Format: int64 */
             total_bytes?: number;
             volume?: components["schemas"]["Volume"];
@@ -1610,6 +1721,9 @@ export interface components {
         };
         ListToken: {
             items: components["schemas"]["Token"][];
+        };
+        ListUpload: {
+            items: components["schemas"]["Upload"][];
         };
         ListVM: {
             items: components["schemas"]["VM"][];
@@ -2050,6 +2164,49 @@ export interface components {
              * @default 1
              */
             uses: number;
+        };
+        Upload: {
+            /** Format: date-time */
+            begun: string;
+            /** Format: int64 */
+            copies: number;
+            /** Format: date-time */
+            expires: string;
+            file: string;
+            /** @enum {string} */
+            format?: "qcow2" | "raw" | "vmdk" | "vhdx" | "vhd" | "ova";
+            id: string;
+            mark: string;
+            name: string;
+            /** Format: int64 */
+            offset_bytes: number;
+            /** Format: int64 */
+            size_bytes: number;
+            user: string;
+        };
+        UploadEnd: {
+            /** @description of the whole file, in lower-case hex; it is compared first */
+            sha256?: string;
+        };
+        UploadSpec: {
+            /**
+             * Format: int64
+             * @default 2
+             */
+            copies: number;
+            /** @description name of the file, for people */
+            file?: string;
+            /**
+             * @description without it, it is found by what is in the file
+             * @enum {string}
+             */
+            format?: "qcow2" | "raw" | "vmdk" | "vhdx" | "vhd" | "ova";
+            /** @description anything by which the sender knows the file again, to go on after an interruption */
+            mark?: string;
+            /** @description of the image it shall become */
+            name: string;
+            /** Format: int64 */
+            size_bytes: number;
         };
         User: {
             id: string;
@@ -2770,7 +2927,8 @@ export interface operations {
             query: {
                 /** @description of the volume */
                 name: string;
-                format: "qcow2" | "raw" | "vmdk" | "vhdx";
+                /** @description without it, it is found by what is in the file */
+                format?: "qcow2" | "raw" | "vmdk" | "vhdx" | "vhd" | "ova";
                 copies?: number;
             };
             header?: never;
@@ -2781,6 +2939,39 @@ export interface operations {
         requestBody: {
             content: {
                 "application/octet-stream": string;
+            };
+        };
+        responses: {
+            /** @description Progress, and at last the volume or an error. One JSON object per line. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/x-ndjson": components["schemas"]["ImportEvent"];
+                };
+            };
+            /** @description The request was refused or failed. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "fetch-image": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ImageFetch"];
             };
         };
         responses: {
@@ -3788,6 +3979,204 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content?: never;
+            };
+            /** @description The request was refused or failed. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "list-uploads": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ListUpload"];
+                };
+            };
+            /** @description The request was refused or failed. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "create-upload": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["UploadSpec"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Upload"];
+                };
+            };
+            /** @description The request was refused or failed. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "get-upload": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Upload"];
+                };
+            };
+            /** @description The request was refused or failed. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "delete-upload": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description No Content */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description The request was refused or failed. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "append-upload": {
+        parameters: {
+            query?: never;
+            header: {
+                /** @description where in the file the body begins: the upload's offset */
+                "Upload-Offset": number;
+                /** @description "sha256 " and the body's digest in base64; the body has at most 32 MiB then, and counts whole or not at all */
+                "Upload-Checksum"?: string;
+            };
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        /** @description more of the image file */
+        requestBody: {
+            content: {
+                "application/octet-stream": string;
+            };
+        };
+        responses: {
+            /** @description How far the upload is. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Upload"];
+                };
+            };
+            /** @description The request was refused or failed. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "finish-upload": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["UploadEnd"];
+            };
+        };
+        responses: {
+            /** @description Progress, and at last the volume or an error. One JSON object per line. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/x-ndjson": components["schemas"]["ImportEvent"];
+                };
             };
             /** @description The request was refused or failed. */
             default: {

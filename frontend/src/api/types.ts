@@ -38,6 +38,8 @@ export type Pool = Schemas['Pool'];
 export type PoolSize = Schemas['PoolSize'];
 export type Spare = Schemas['Spare'];
 export type Task = Schemas['Task'];
+export type Upload = Schemas['Upload'];
+export type UploadSpec = Omit<Schemas['UploadSpec'], '$schema'>;
 export type User = Schemas['User'];
 export type VM = Schemas['VM'];
 export type VMHistory = Schemas['VMHistory'];
@@ -53,7 +55,7 @@ export type VMState = VM['status']['state'];
 export type VolumeState = Volume['state'];
 
 export type PowerAction = 'start' | 'stop' | 'shutdown' | 'reset';
-export type ImageFormat = 'qcow2' | 'raw' | 'vmdk' | 'vhdx';
+export type ImageFormat = NonNullable<UploadSpec['format']>;
 
 export type MetricsTopic = MetricsFrame['topic'];
 export type Topic = Schemas['LiveRequest']['topic'];

@@ -167,18 +167,31 @@ export const de: Texts = {
   },
   image: {
     empty: {
-      text: 'Ein Image ist eine Platte, aus der Maschinen entstehen. Laden Sie eine qcow2-, Raw-, VMDK- oder VHDX-Datei hoch.',
+      text: 'Ein Image ist eine Platte, aus der Maschinen entstehen. Laden Sie eine qcow2-, Raw-, ISO-, VMDK-, VHDX-, VHD- oder OVA-Datei hoch.',
       title: 'Noch keine Images',
     },
     import: {
+      before: '{{sent}} von {{size}} wurden schon gesendet; dort geht es weiter.',
       confirm: 'Importieren',
       convert: 'Wird umgewandelt',
       done: 'Image {{name}} ist bereit',
       file: 'Image-Datei',
       format: 'Format',
-      formatText: 'Es wird nie aus dem Inhalt erraten.',
+      formatText: 'Nur wählen, wenn die Datei nicht ist, wonach sie aussieht.',
+      found: 'Wird am Inhalt erkannt',
+      resume: 'Fortsetzen',
+      sum: 'SHA-256 (optional)',
+      sumText: 'Wie der Herausgeber sie angibt. Hat die Datei eine andere, wird sie abgelehnt.',
+      sumWrong: 'Eine SHA-256 hat 64 hexadezimale Ziffern.',
       title: 'Image importieren',
       upload: 'Wird hochgeladen',
+      verify: 'Wird geprüft',
+    },
+    uploads: {
+      forget: 'Hochladen von {{name}} verwerfen',
+      forgetText: 'Was schon gesendet wurde, wird vom Knoten entfernt.',
+      one: '{{name}}: {{sent}} von {{size}} gesendet. Wählen Sie {{file}} noch einmal, um fortzusetzen.',
+      title: 'Hochladen',
     },
   },
   keys: {

@@ -163,18 +163,31 @@ export const en = {
   },
   image: {
     empty: {
-      text: 'An image is a disk that machines are made from. Upload a qcow2, raw, VMDK or VHDX file.',
+      text: 'An image is a disk that machines are made from. Upload a qcow2, raw, ISO, VMDK, VHDX, VHD or OVA file.',
       title: 'No images yet',
     },
     import: {
+      before: '{{sent}} of {{size}} were sent before; it goes on there.',
       confirm: 'Import',
       convert: 'Converting',
       done: 'Image {{name}} is ready',
       file: 'Image file',
       format: 'Format',
-      formatText: 'It is never guessed from the content.',
+      formatText: 'Choose one only if the file is not what it looks like.',
+      found: 'Found by what is in the file',
+      resume: 'Go on',
+      sum: 'SHA-256 (optional)',
+      sumText: 'As its publisher gives it. The file is refused if it has another one.',
+      sumWrong: 'A SHA-256 has 64 hexadecimal digits.',
       title: 'Import an image',
       upload: 'Uploading',
+      verify: 'Verifying',
+    },
+    uploads: {
+      forget: 'Forget the upload of {{name}}',
+      forgetText: 'What was sent so far is removed from the node.',
+      one: '{{name}}: {{sent}} of {{size}} was sent. Choose {{file}} again to go on.',
+      title: 'Uploads',
     },
   },
   keys: {

@@ -12,6 +12,7 @@ import { VolumeMark } from '../../parts/states';
 import { Empty } from '../../ui/Empty';
 import { Panel } from '../../ui/Panel';
 import { ImportImage } from './ImportImage';
+import { Uploads } from './Uploads';
 import { DeleteVolume } from './volumeDialogs';
 import classes from './storage.module.css';
 
@@ -28,6 +29,7 @@ export function Images() {
   );
   return (
     <Panel title={t('storage.images')} aside={add} flush>
+      <Uploads />
       <Await query={images}>
         {(list) =>
           list.length === 0 ? (

@@ -3,9 +3,9 @@ import { IconFile } from '@tabler/icons-react';
 import { useEffect, useRef, useState } from 'react';
 import { useTranslation } from 'react-i18next';
 import { useConnection } from '../../api/context';
-import { ApiError, codes } from '../../api/errors';
-import type { Code } from '../../api/errors';
-import type { ImageFormat, ImportEvent } from '../../api/types';
+import type { ImageFormat, Upload } from '../../api/types';
+import { begin, interrupted, sendImage } from '../../api/uploads';
+import type { Step } from '../../api/uploads';
 import { useFormat } from '../../i18n/format';
 import { ActionDialog } from '../../parts/ActionDialog';
 import { command } from '../../parts/command';
@@ -14,88 +14,81 @@ import classes from './storage.module.css';
 
 const formats: readonly { value: ImageFormat; label: string }[] = [
   { value: 'qcow2', label: 'qcow2' },
-  { value: 'raw', label: 'raw' },
+  { value: 'raw', label: 'raw, ISO' },
   { value: 'vmdk', label: 'VMDK' },
   { value: 'vhdx', label: 'VHDX' },
+  { value: 'vhd', label: 'VHD' },
+  { value: 'ova', label: 'OVA' },
 ];
 
-/** Guesses from the name only; the person sees it and can choose another. */
-export function formatOf(name: string): ImageFormat {
+/** The format that a name says, as drystone image upload reads it; null: none. */
+export function formatOf(name: string): ImageFormat | null {
   const end = name.toLowerCase().split('.').at(-1);
-  if (end === 'vmdk') return 'vmdk';
-  if (end === 'vhdx') return 'vhdx';
-  if (end === 'raw' || end === 'img') return 'raw';
-  return 'qcow2';
+  if (end === 'iso') return 'raw';
+  return formats.find((f) => f.value === end)?.value ?? null;
 }
 
-interface Step {
-  phase: 'upload' | 'convert';
-  done: number;
-  total: number;
-}
+const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/;
+const SUM = /^([0-9A-Fa-f]{64})?$/;
 
-/** Uploads an image file and makes a volume of it, with progress. */
+/** Sends an image file and makes a volume of it. One that was interrupted goes on. */
 export function ImportImage({ onClose }: { onClose: () => void }) {
   const { t } = useTranslation();
   const connection = useConnection();
   const [file, setFile] = useState<File | null>(null);
   const [name, setName] = useState('');
-  const [format, setFormat] = useState<ImageFormat>('qcow2');
+  const [format, setFormat] = useState<ImageFormat | null>(null);
+  const [sum, setSum] = useState('');
+  const [before, setBefore] = useState<Upload>();
   const [step, setStep] = useState<Step>();
   const abort = useRef<AbortController>(undefined);
-  // Closing the dialog ends the import; the server leaves nothing behind.
+  const chosen = useRef<File>(null);
+  // Closing the dialog interrupts; what was sent stays on the node for a day.
   useEffect(() => () => abort.current?.abort(), []);
 
   const choose = (f: File | null) => {
+    chosen.current = f;
     setFile(f);
+    setBefore(undefined);
     if (!f) return;
     setFormat(formatOf(f.name));
     if (name === '') setName(f.name.replace(/\.[^.]+$/, '').replace(/[^A-Za-z0-9._-]/g, '-'));
+    interrupted(connection, f).then(
+      (u) => {
+        if (!u || chosen.current !== f) return;
+        setBefore(u);
+        setName(u.name);
+        setFormat(u.format ?? null);
+      },
+      () => undefined, // it is asked again when it begins
+    );
   };
 
   const run = async () => {
     if (!file) return;
     const controller = new AbortController();
     abort.current = controller;
-    let last: ImportEvent = {};
     try {
-      await connection.upload(
-        '/images',
-        { name, format },
-        file,
-        {
-          sent: (done) => setStep({ phase: 'upload', done, total: file.size }),
-          line: (value) => {
-            const event = value as ImportEvent;
-            last = event;
-            if (event.phase === 'convert') {
-              setStep({
-                phase: 'convert',
-                done: event.done_bytes ?? 0,
-                total: event.total_bytes ?? 0,
-              });
-            }
-          },
-        },
-        controller.signal,
-      );
+      const upload =
+        (await interrupted(connection, file)) ??
+        (await begin(connection, file, name, format ?? undefined));
+      await sendImage(connection, upload, file, sum, setStep, controller.signal);
+      said(t('image.import.done', { name: upload.name }));
     } finally {
       setStep(undefined);
     }
-    if (last.error) throw new ApiError(codeOf(last.error.code), last.error.detail);
-    if (!last.volume) throw new ApiError('unreachable', 'the answer ended early');
-    said(t('image.import.done', { name }));
   };
 
   return (
     <ActionDialog
       title={t('image.import.title')}
       onClose={onClose}
-      confirm={t('image.import.confirm')}
-      ready={file !== null && /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/.test(name)}
+      confirm={before ? t('image.import.resume') : t('image.import.confirm')}
+      ready={file !== null && NAME.test(name) && SUM.test(sum)}
       command={command(
-        ...['image', 'import', file?.name ?? 'FILE'],
-        ...['--name', name || 'NAME', '--format', format],
+        ...['image', 'upload', file?.name ?? 'FILE', '--name', name || 'NAME'],
+        ...(format ? ['--format', format] : []),
+        ...(sum ? ['--sha256', sum] : []),
       )}
       onConfirm={run}
     >
@@ -106,23 +99,49 @@ export function ImportImage({ onClose }: { onClose: () => void }) {
         value={file}
         onChange={choose}
       />
+      {before && !step && <Before upload={before} />}
       <TextInput
         label={t('volume.name')}
         value={name}
         onChange={(e) => setName(e.currentTarget.value)}
         description={t('name.rule')}
         spellCheck={false}
+        disabled={before !== undefined}
       />
       <Select
         label={t('image.import.format')}
         description={t('image.import.formatText')}
+        placeholder={t('image.import.found')}
         data={formats}
         value={format}
-        onChange={(v) => setFormat(v ?? 'qcow2')}
-        allowDeselect={false}
+        onChange={setFormat}
+        clearable
+        disabled={before !== undefined}
+      />
+      <TextInput
+        label={t('image.import.sum')}
+        description={t('image.import.sumText')}
+        value={sum}
+        onChange={(e) => setSum(e.currentTarget.value.trim())}
+        error={SUM.test(sum) ? undefined : t('image.import.sumWrong')}
+        spellCheck={false}
       />
       {step && <Going step={step} />}
     </ActionDialog>
+  );
+}
+
+/** How much of a file the node has already. */
+function Before({ upload }: { upload: Upload }) {
+  const { t } = useTranslation();
+  const format = useFormat();
+  return (
+    <p className={classes.text} role="status">
+      {t('image.import.before', {
+        sent: format.bytes(upload.offset_bytes),
+        size: format.bytes(upload.size_bytes),
+      })}
+    </p>
   );
 }
 
@@ -138,8 +157,4 @@ function Going({ step }: { step: Step }) {
       <Progress value={share * 100} animated aria-label={t(`image.import.${step.phase}`)} />
     </div>
   );
-}
-
-function codeOf(text: string): Code {
-  return codes.find((c) => c === text) ?? 'internal';
 }
