@@ -154,6 +154,20 @@ func (k *Console) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// Leave says that nothing more will be typed. Reading ends when what was typed is on its
+// way to the machine, within five seconds; a Close without it may lose the last of it.
+func (k *Console) Leave() error {
+	deadline := time.Now().Add(dialTimeout)
+	if err := k.conn.SetReadDeadline(deadline); err != nil {
+		return ended(err)
+	}
+	bye := websocket.FormatCloseMessage(websocket.CloseNormalClosure, "")
+	if err := k.conn.WriteControl(websocket.CloseMessage, bye, deadline); err != nil {
+		return ended(err)
+	}
+	return nil
+}
+
 // Close lets the port go.
 func (k *Console) Close() error { return k.conn.Close() } //nolint:wrapcheck // as the connection has it
 

@@ -191,16 +191,14 @@ func (a *app) attend(con *client.Console, left <-chan error) (over bool, err err
 			break
 		}
 		over = true
-		if late := con.Close(); err == nil && !errors.Is(late, net.ErrClosed) { // who was told to end closed it
-			err = late
+		if con.Leave() == nil { // else the connection is gone, and what is read ends by itself
+			<-came //nolint:errcheck // it ended because it was told to
 		}
-		<-came //nolint:errcheck // it ended because it was told to
-		return over, err
 	}
-	if late := con.Close(); err == nil && !errors.Is(late, net.ErrClosed) {
+	if late := con.Close(); err == nil && !errors.Is(late, net.ErrClosed) { // who was told to end closed it
 		err = late
 	}
-	return false, err
+	return over, err
 }
 
 // How long a console that its machine ended is tried to be opened anew.
