@@ -283,6 +283,11 @@ func (c *Cluster) Start(ctx context.Context, name string) error {
 	if n.PID != 0 && n.process().Alive() {
 		return model.Errorf(model.Conflict, "%s runs already, as process %d", name, n.PID)
 	}
+	if n.LibvirtURI != "" { // it may have died with the node
+		if _, err := StartLibvirt(ctx, string(n.Dir), n.Name, hostUUID(n.Address)); err != nil {
+			return fmt.Errorf("start libvirtd of %s: %w", n.Name, err)
+		}
+	}
 	if err := c.startNode(ctx, n); err != nil {
 		return err
 	}
