@@ -140,6 +140,16 @@ func (g *guests) unplug(ctx context.Context, m *guest, c unplugCall) (any, error
 	if err := g.mayUnplug(ctx, vm, c.Change); err != nil {
 		return nil, err
 	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	watch := make(chan struct{})
+	go func() { // ends with ctx
+		defer close(watch)
+		g.untilOff(ctx, vm, cancel)
+	}()
+	defer func() {
+		cancel(nil)
+		<-watch
+	}()
 	m.disks = plugged{} // whatever comes of it, look again
 	for _, d := range g.disksOf(vm) {
 		i := slices.IndexFunc(c.Change.RemoveDisks, func(id model.VolumeID) bool { return d.Socket == g.agent.SocketPath(Vhost, id) })
@@ -153,6 +163,22 @@ func (g *guests) unplug(ctx context.Context, m *guest, c unplugCall) (any, error
 	}
 	c.Change.Released = g.agent.cfg.Self
 	return g.agent.cfg.Meta.Apply(ctx, c.Actor, c.Change)
+}
+
+// untilOff ends a wait for a guest once the record says that it shall not run.
+func (g *guests) untilOff(ctx context.Context, vm model.VM, cancel context.CancelCauseFunc) {
+	for {
+		view := g.agent.cfg.Meta.Local()
+		if now, err := view.VM(vm.ID); err != nil || now.Power != model.PowerOn {
+			cancel(model.Errorf(model.Conflict, "vm %s was switched off meanwhile", vm.Name))
+			return
+		}
+		select {
+		case <-view.Next():
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // mayUnplug says beforehand why a change would be refused; the guest keeps its disks then.

@@ -76,7 +76,8 @@ func (h *Hypervisor) Plug(ctx context.Context, vm model.VMID, disk Disk) error {
 // that it does not have is no error. A guest that knows of no such thing never does:
 // Conflict, and it has the disk. It may still give it back afterwards.
 func (h *Hypervisor) Unplug(ctx context.Context, vm model.VMID, disk Disk) error {
-	ctx, cancel := context.WithTimeout(ctx, unplugWait)
+	ctx, cancel := context.WithTimeoutCause(ctx, unplugWait,
+		model.Errorf(model.Conflict, "the guest has not given the disk back within %v", unplugWait))
 	defer cancel()
 	var asked time.Time
 	for {
@@ -94,7 +95,7 @@ func (h *Hypervisor) Unplug(ctx context.Context, vm model.VMID, disk Disk) error
 		select {
 		case <-time.After(unplugLook):
 		case <-ctx.Done():
-			return model.Errorf(model.Conflict, "the guest has not given the disk back within %v", unplugWait)
+			return text(context.Cause(ctx), "take a disk from machine %s", vm)
 		}
 	}
 }

@@ -63,7 +63,7 @@ export const vm: Texts['vm'] = {
     remove: 'Die Platte {{name}} entfernen',
     removeConfirm: 'Entfernen',
     running:
-      'Der Gast wird gebeten, die Platte zurückzugeben; tut er es nicht rechtzeitig, ändert sich nichts. Hängen Sie sie dort zuerst aus. Ihr Volume bleibt.',
+      'Der Gast wird gebeten, die Platte zurückzugeben; tut er es nicht rechtzeitig, ändert sich nichts. Hängen Sie sie dort zuerst aus.',
     stays: 'Ihr Volume bleibt, mit allem, was darauf ist.',
     volume: 'Ein Volume, das es gibt',
     which: 'Volume',

@@ -62,7 +62,7 @@ export const vm = {
     remove: 'Remove the disk {{name}}',
     removeConfirm: 'Remove',
     running:
-      'The guest is asked to give the disk back; if it does not do so in time, nothing is changed. Unmount it there first. Its volume stays.',
+      'The guest is asked to give the disk back; if it does not do so in time, nothing is changed. Unmount it there first.',
     stays: 'Its volume stays, with what is on it.',
     volume: 'A volume that exists',
     which: 'Volume',

@@ -155,7 +155,7 @@ function RemoveDisk({ vm, disk, onClose }: Props & { disk: Disk }) {
       }}
     >
       <p className={classes.text}>
-        {vm.status.state === 'running' ? t('vm.disk.running') : t('vm.disk.stays')}
+        {vm.status.state === 'running' && t('vm.disk.running')} {!erase && t('vm.disk.stays')}
       </p>
       <Checkbox
         label={t('vm.disk.erase')}
