@@ -308,9 +308,15 @@ func (s service) ChangeVM(ctx context.Context, by model.Actor, c command.VMUpdat
 			}
 		}
 	}()
-	n, name := len(vm.Disks), ""
+	if slices.ContainsFunc(add, func(d api.DiskFrom) bool { return d.Volume == 0 }) {
+		if err := s.roomForNew(ctx); err != nil {
+			return model.VM{}, err
+		}
+	}
+	n := len(vm.Disks)
 	for _, d := range add {
-		name, n = freeDiskName(view, vm, n+1)
+		name, nth := freeDiskName(view, vm, n+1)
+		n = nth
 		id, mine, err := s.diskFor(ctx, by, d, name)
 		if mine {
 			made = append(made, id)
