@@ -110,6 +110,7 @@ func New(cfg Config) *Agent {
 	cfg.Wire.Handle(callAddDisk, a.handleAddDisk)
 	cfg.Wire.Handle(callGuest, a.handleGuest)
 	cfg.Wire.Handle(callMigrate, a.handleMigrate)
+	cfg.Wire.Handle(callUnplug, a.handleUnplug)
 	cfg.Wire.Handle(callDescribe, a.handleDescribe)
 	cfg.Wire.Handle(callArrive, a.handleArrive)
 	cfg.Wire.Handle(callLand, a.handleLand)

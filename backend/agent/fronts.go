@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -87,18 +88,40 @@ func (f *front) close() {
 	<-f.ended
 }
 
-// openFronts serves the disks of a machine, those that are not served yet.
+// hasEnded reports whether the server has returned.
+func (f *front) hasEnded() bool {
+	select {
+	case <-f.ended:
+		return true
+	default:
+		return false
+	}
+}
+
+// openFronts serves the disks of a machine, those that are not served yet, and no others.
+// Those of a running guest stay served while others come and go.
 func (g *guests) openFronts(ctx context.Context, m *guest, vm model.VM) error {
 	if g.serving(m, vm) {
 		m.limit(vm.Limits)
 		return nil
 	}
-	g.closeFronts(m)
 	owner, err := qemuOwner()
 	if err != nil {
 		return err
 	}
+	var keep []*front
+	for _, f := range m.fronts {
+		if vm.HasDisk(f.id) && !f.hasEnded() {
+			keep = append(keep, f)
+		} else {
+			f.close()
+		}
+	}
+	g.setFronts(m, keep)
 	for _, d := range vm.Disks {
+		if slices.ContainsFunc(m.fronts, func(f *front) bool { return f.id == d.Volume }) {
+			continue
+		}
 		rec, err := g.agent.cfg.Meta.Local().Volume(d.Volume)
 		if err != nil {
 			return err
@@ -127,17 +150,7 @@ func (g *guests) serving(m *guest, vm model.VM) bool {
 	if len(m.fronts) != len(vm.Disks) {
 		return false
 	}
-	for i, f := range m.fronts {
-		select {
-		case <-f.ended:
-			return false
-		default:
-		}
-		if f.id != vm.Disks[i].Volume {
-			return false
-		}
-	}
-	return true
+	return !slices.ContainsFunc(m.fronts, func(f *front) bool { return f.hasEnded() || !vm.HasDisk(f.id) })
 }
 
 func (g *guests) closeFronts(m *guest) {

@@ -52,6 +52,7 @@ type guest struct {
 	failures int
 	notYet   time.Time // it is not started before
 	cards    cards
+	disks    plugged
 }
 
 func (g *guests) ready() bool {
@@ -287,6 +288,9 @@ func (g *guests) adopt(ctx context.Context, m *guest, vm model.VM, have virt.Gue
 		if err := g.matchNICs(ctx, m, vm, have); err != nil {
 			reason = "its network cards are not as they should be: " + Sentence(err)
 		}
+		if err := g.matchDisks(ctx, m, vm, have); err != nil {
+			reason = "its disks are not as they should be: " + Sentence(err)
+		}
 	case virt.Stopping:
 		state = model.VMStopping
 	case virt.Paused:
@@ -378,9 +382,7 @@ func (g *guests) domain(ctx context.Context, vm model.VM) (virt.Domain, error) {
 		return virt.Domain{}, err
 	}
 	d := virt.Domain{ID: vm.ID, Name: vm.Name, CPUs: vm.CPUs, Memory: vm.Memory, NICs: nics, Kernel: kernel, Hardware: virt.Hardware}
-	for _, disk := range vm.Disks {
-		d.Disks = append(d.Disks, virt.Disk{Socket: g.agent.SocketPath(Vhost, disk.Volume), Queues: frontQueues(vm)})
-	}
+	d.Disks = g.disksOf(vm)
 	return d, nil
 }
 

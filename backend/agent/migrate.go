@@ -176,7 +176,7 @@ func (g *guests) answered(m *guest, vm model.VM) error {
 	return nil
 }
 
-// matched returns an error unless a guest has the network cards of its record: the other
+// matched returns an error unless a guest has the network cards and disks of its record: the other
 // node makes the machine from that.
 func (g *guests) matched(ctx context.Context, m *guest, vm model.VM) error {
 	have, err := g.hypervisor.Guest(ctx, vm.ID)
@@ -186,7 +186,10 @@ func (g *guests) matched(ctx context.Context, m *guest, vm model.VM) error {
 	if have.Hardware < virt.Placed {
 		return nil // it has none and moves as it is
 	}
-	return g.matchNICs(ctx, m, vm, have)
+	if err := g.matchNICs(ctx, m, vm, have); err != nil {
+		return err
+	}
+	return g.matchDisks(ctx, m, vm, have)
 }
 
 // depart prepares both sides.

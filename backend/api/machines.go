@@ -100,6 +100,26 @@ func diskFrom(view *state.View, i int, d schema.DiskFrom) (DiskFrom, error) {
 	return DiskFrom{Size: d.Size}, model.ValidateSize(d.Size)
 }
 
+// diskChanges puts what is asked for about disks into a change of a machine, and returns
+// where those to add come from.
+func diskChanges(view *state.View, b schema.VMChange, c *command.VMUpdate) (add []DiskFrom, err error) {
+	for i, d := range b.AddDisks {
+		from, err := diskFrom(view, i, d)
+		if err != nil {
+			return nil, err
+		}
+		add = append(add, from)
+	}
+	for _, ref := range b.RemoveDisks {
+		v, err := view.FindVolume(ref)
+		if err != nil {
+			return nil, err
+		}
+		c.RemoveDisks = append(c.RemoveDisks, v.ID)
+	}
+	return add, nil
+}
+
 type vmChangeInput struct {
 	Ref  string `path:"ref" minLength:"1" maxLength:"63"`
 	Body schema.VMChange
@@ -132,8 +152,11 @@ func (s *Server) changeVM(ctx context.Context, in *vmChangeInput) (*out[schema.V
 	if err := nicChanges(view, b, &c); err != nil {
 		return nil, err
 	}
-	o, err := s.Record.Apply(ctx, by(ctx), c)
-	vm, _ := o.(model.VM)
+	add, err := diskChanges(view, b, &c)
+	if err != nil {
+		return nil, err
+	}
+	vm, err := s.Service.ChangeVM(ctx, by(ctx), c, add)
 	return s.vmOf(ctx, vm, err)
 }
 

@@ -291,11 +291,11 @@ func (p *picture) vm(vm model.VM) schema.VM {
 	if vm.Migration != nil {
 		o.MovesTo = p.nodeName(vm.Migration.To)
 	}
-	for i, d := range vm.Disks {
-		o.Disks[i] = schema.VMDisk{Volume: d.Volume, State: schema.VolumeUnavailable}
+	for i, d := range vm.PlacedDisks() {
+		o.Disks[i] = schema.VMDisk{Volume: d.Volume, Device: d.Device(), State: schema.VolumeUnavailable}
 		if v, err := p.Volume(d.Volume); err == nil {
 			o.Disks[i] = schema.VMDisk{
-				Volume: v.ID, Name: v.Name, Size: v.Size, Used: p.volumes[v.ID].Used, State: p.health(v).state,
+				Volume: v.ID, Device: d.Device(), Name: v.Name, Size: v.Size, Used: p.volumes[v.ID].Used, State: p.health(v).state,
 			}
 		}
 	}

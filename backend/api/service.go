@@ -7,6 +7,7 @@ import (
 
 	"drystone.example/drystone/backend/api/schema"
 	"drystone.example/drystone/backend/console"
+	"drystone.example/drystone/backend/meta/command"
 	"drystone.example/drystone/backend/model"
 )
 
@@ -121,6 +122,12 @@ type Machines interface {
 	// CreateVM records a machine and makes the volumes it needs. If that
 	// fails or ctx ends nothing is left behind.
 	CreateVM(ctx context.Context, by model.Actor, spec VMSpec) (model.VM, error)
+
+	// ChangeVM changes a machine's record, and makes volumes for the disks to add; if
+	// that fails or ctx ends, none of those is left behind. Disks to remove of a machine
+	// that runs are given back by its guest first; what it keeps makes all of it fail
+	// with Conflict, and nothing is changed.
+	ChangeVM(ctx context.Context, by model.Actor, change command.VMUpdate, add []DiskFrom) (model.VM, error)
 
 	// Spare is what the nodes have for machines.
 	Spare(ctx context.Context) schema.Spare

@@ -74,6 +74,9 @@ func stoppedThere(vm model.VM) bool {
 // speaksForItself refuses a command of the cluster's own loops by which a node
 // would speak for another one. The leader may: it runs those loops.
 func (m *Record) speaksForItself(v *state.View, from model.NodeID, e command.Envelope) error {
+	if c, ok := e.Command.(command.VMUpdate); ok && c.Released != 0 && c.Released != from { // on a user's behalf
+		return model.Errorf(model.Denied, "node %s may not speak for node %s", from, c.Released)
+	}
 	if from == m.cfg.Self || e.Actor.Role != "" {
 		return nil
 	}

@@ -344,6 +344,7 @@ func TestSpeaksForItself(t *testing.T) {
 			command.VolumeRelease{Volume: vol.ID, Node: mine.id, Generation: 1},
 			command.NodeTrust{Node: mine.id, Trust: model.Trust{Keys: 9}},
 			command.NodeUpdate{Node: mine.id, Address: "elsewhere"},
+			command.VMUpdate{VM: id, RemoveDisks: []model.VolumeID{vol.ID}, AddDisks: []model.VolumeID{vol.ID}, Released: mine.id},
 			command.KeyRotate{Key: keep("BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=")},
 			command.CARotate{CA: "pem", CAKey: keep("k"), Heritage: "pem"},
 		}

@@ -91,11 +91,6 @@ type Migration struct {
 	For MoveReason `json:"for,omitempty"`
 }
 
-// A VMDisk attaches a volume to a machine, in order: vda, vdb, ...
-type VMDisk struct {
-	Volume VolumeID `json:"volume"`
-}
-
 // Boot starts a machine from a kernel of its own instead of from its disk.
 type Boot struct {
 	Kernel FileRef `json:"kernel"`
@@ -150,6 +145,9 @@ func (v VM) Validate() error {
 		if err := n.Validate(); err != nil {
 			return err
 		}
+	}
+	if err := v.validateDisks(); err != nil {
+		return err
 	}
 	return v.validateWords()
 }

@@ -13,6 +13,7 @@ import (
 	"drystone.example/drystone/backend/api/schema"
 	"drystone.example/drystone/backend/console"
 	"drystone.example/drystone/backend/meta/command"
+	"drystone.example/drystone/backend/meta/state"
 	"drystone.example/drystone/backend/model"
 	"drystone.example/drystone/backend/placement"
 )
@@ -288,6 +289,62 @@ func (s service) diskFor(ctx context.Context, by model.Actor, d api.DiskFrom, na
 		vol, err = s.createVolume(ctx, by, name, model.VolumeDisk, d.Size, 2)
 	}
 	return vol.ID, err == nil, err
+}
+
+// ChangeVM changes a machine's record, by its node if its guest has to give a disk back.
+func (s service) ChangeVM(ctx context.Context, by model.Actor, c command.VMUpdate, add []api.DiskFrom) (vm model.VM, err error) {
+	view, err := s.n.meta.View(ctx)
+	if err != nil {
+		return model.VM{}, err
+	}
+	if vm, err = view.VM(c.VM); err != nil {
+		return model.VM{}, err
+	}
+	var made []model.VolumeID
+	defer func() {
+		for _, id := range made {
+			if err != nil {
+				s.undo(ctx, by, command.VolumeDelete{Volume: id})
+			}
+		}
+	}()
+	if slices.ContainsFunc(add, func(d api.DiskFrom) bool { return d.Volume == 0 }) {
+		if err := s.roomForNew(ctx); err != nil {
+			return model.VM{}, err
+		}
+	}
+	n := len(vm.Disks)
+	for _, d := range add {
+		name, nth := freeDiskName(view, vm, n+1)
+		n = nth
+		id, mine, err := s.diskFor(ctx, by, d, name)
+		if mine {
+			made = append(made, id)
+		}
+		if err != nil {
+			return model.VM{}, fmt.Errorf("make a disk: %w", err)
+		}
+		c.AddDisks = append(c.AddDisks, id)
+	}
+	if off := vm.Power == model.PowerOff && !vm.Runs(); len(c.RemoveDisks) > 0 && !off {
+		return s.n.agent.Unplug(ctx, by, vm, c)
+	}
+	out, err := s.n.meta.Apply(ctx, by, c)
+	if err != nil {
+		return model.VM{}, err
+	}
+	return out.(model.VM), nil //nolint:errcheck,forcetypeassert // the command says what it returns
+}
+
+// freeDiskName names the volume of a disk that is added: the n-th, or the next whose
+// name no volume has.
+func freeDiskName(view *state.View, vm model.VM, n int) (name string, nth int) {
+	for ; ; n++ {
+		name := diskName(vm, n)
+		if _, err := view.FindVolume(name); err != nil {
+			return name, n
+		}
+	}
 }
 
 // PowerVM writes the wish into the record; the agent of the machine's node makes

@@ -156,17 +156,9 @@ func (h *Hypervisor) MatchNICs(ctx context.Context, vm model.VMID, want []NIC) (
 
 // nics are the cards of a guest as libvirt knows them.
 func (h *Hypervisor) nics(ctx context.Context, vm model.VMID) (list []NIC, err error) {
-	var doc string
-	err = h.do(ctx, monitorWait, func(l *libvirt.Libvirt) (err error) {
-		doc, err = l.DomainGetXMLDesc(domain(vm), 0)
-		return err
-	})
+	d, err := h.described(ctx, vm)
 	if err != nil {
 		return nil, err
-	}
-	var d libvirtxml.Domain
-	if err := d.Unmarshal(doc); err != nil {
-		return nil, fmt.Errorf("read libvirt's description: %w", err)
 	}
 	if d.Devices != nil {
 		for _, in := range d.Devices.Interfaces {
@@ -174,6 +166,22 @@ func (h *Hypervisor) nics(ctx context.Context, vm model.VMID) (list []NIC, err e
 		}
 	}
 	return list, nil
+}
+
+// described is a domain as libvirt knows it now.
+func (h *Hypervisor) described(ctx context.Context, vm model.VMID) (d libvirtxml.Domain, err error) {
+	var doc string
+	err = h.do(ctx, monitorWait, func(l *libvirt.Libvirt) (err error) {
+		doc, err = l.DomainGetXMLDesc(domain(vm), 0)
+		return err
+	})
+	if err != nil {
+		return d, err
+	}
+	if err := d.Unmarshal(doc); err != nil {
+		return d, fmt.Errorf("read libvirt's description: %w", err)
+	}
+	return d, nil
 }
 
 // inOrderOf puts the network cards of a description in the order in which a guest has

@@ -51,7 +51,4 @@ func place(list *libvirtxml.DomainDeviceList) {
 			Type: "pci", Index: &bus, Model: "pcie-root-port", Address: at,
 		})
 	}
-	for i := range list.Disks {
-		list.Disks[i].Address = pciAddress(uint(diskBus+i), 0, 0)
-	}
 }

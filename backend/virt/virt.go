@@ -64,11 +64,13 @@ const Hardware = 2
 // Placed is the first version of the devices that has fixed addresses.
 const Placed = 2
 
-// A Disk is a vhost-user-blk back end, in order: vda, vdb, ... QEMU connects to
+// A Disk is a vhost-user-blk back end. The guest finds it where its slot is: vda is slot
+// 0, vdb slot 1, ... QEMU connects to
 // the socket when the machine starts and again, once a second, whenever the
 // connection is lost.
 type Disk struct {
 	Socket    string
+	Slot      int // below model.MaxDisks, each once
 	Queues    int // zero: one per CPU, at most 4
 	QueueSize int // zero: 128
 }

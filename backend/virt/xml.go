@@ -7,6 +7,7 @@ import (
 	"encoding/xml"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -30,7 +31,7 @@ type metadata struct {
 
 // The bounds that keep a mistake from libvirt's more obscure errors.
 const (
-	maxDisks      = 16 // vda to vdp
+	maxDisks      = model.MaxDisks
 	maxQueues     = 16
 	maxQueueSize  = 1024
 	defaultQueues = 4
@@ -91,6 +92,9 @@ func (d Domain) validate() error {
 			return model.Errorf(model.Invalid,
 				"disk %d: the socket %q is not an absolute path of at most %d bytes",
 				i, disk.Socket, maxSocketPath)
+		case disk.Slot < 0 || disk.Slot >= maxDisks || d.Hardware < Placed && disk.Slot != i ||
+			slices.ContainsFunc(d.Disks[:i], func(o Disk) bool { return o.Slot == disk.Slot }):
+			return model.Errorf(model.Invalid, "disk %d cannot have the slot %d", i, disk.Slot)
 		case disk.Queues < 0 || disk.Queues > maxQueues:
 			return model.Errorf(model.Invalid,
 				"disk %d has at most %d queues, not %d", i, maxQueues, disk.Queues)
@@ -208,7 +212,10 @@ func (h *Hypervisor) devices(d Domain) *libvirtxml.DomainDeviceList {
 		}}
 	}
 	for i, disk := range d.Disks {
-		list.Disks = append(list.Disks, vhostDisk(i, disk, d))
+		list.Disks = append(list.Disks, vhostDisk(disk, d))
+		if i == 0 && d.Kernel == nil {
+			list.Disks[i].Boot = &libvirtxml.DomainDeviceBoot{Order: 1}
+		}
 	}
 	for _, nic := range d.NICs {
 		list.Interfaces = append(list.Interfaces, nic.xml())
@@ -228,7 +235,7 @@ func unixListener(path string) *libvirtxml.DomainChardevSource {
 	}
 }
 
-func vhostDisk(i int, disk Disk, d Domain) libvirtxml.DomainDisk {
+func vhostDisk(disk Disk, d Domain) libvirtxml.DomainDisk {
 	queues, size := uint(min(d.CPUs, defaultQueues)), uint(defaultSize)
 	if disk.Queues != 0 {
 		queues = uint(disk.Queues)
@@ -253,10 +260,10 @@ func vhostDisk(i int, disk Disk, d Domain) libvirtxml.DomainDisk {
 				},
 			},
 		},
-		Target: &libvirtxml.DomainDiskTarget{Dev: "vd" + string(rune('a'+i)), Bus: "virtio"},
+		Target: &libvirtxml.DomainDiskTarget{Dev: targetOf(disk.Slot), Bus: "virtio"},
 	}
-	if i == 0 && d.Kernel == nil {
-		out.Boot = &libvirtxml.DomainDeviceBoot{Order: 1}
+	if d.Hardware >= Placed {
+		out.Address = pciAddress(uint(diskBus+disk.Slot), 0, 0)
 	}
 	return out
 }

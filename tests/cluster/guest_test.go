@@ -38,6 +38,7 @@ type port struct {
 	bad    []string
 	cards  string   // the guest's newest word on its network cards
 	leases []string // and on the addresses it was given
+	disks  string   // its newest word on its disks
 }
 
 var progress = regexp.MustCompile(`verified (\d+) writes \d+ reads \d+ errors (\d+) longest_stall ([\d.]+)`)
@@ -88,6 +89,9 @@ func (p *port) take(line string) {
 	}
 	if i := strings.Index(line, "network cards:"); i >= 0 {
 		p.cards = line[i:]
+	}
+	if i := strings.Index(line, "disks:"); i >= 0 {
+		p.disks = line[i:]
 	}
 	if i := strings.Index(line, "network card "); i >= 0 {
 		p.leases = append(p.leases, strings.TrimSpace(line[i:]))

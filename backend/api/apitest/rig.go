@@ -368,6 +368,23 @@ func (s *Service) CreateVM(ctx context.Context, by model.Actor, spec api.VMSpec)
 	}))
 }
 
+func (s *Service) ChangeVM(ctx context.Context, by model.Actor, c command.VMUpdate, add []api.DiskFrom) (model.VM, error) {
+	for i, d := range add {
+		if d.Volume == 0 {
+			v, err := s.CreateVolume(ctx, by, schema.VolumeSpec{Name: c.VM.String() + "-added" + strconv.Itoa(i), Size: max(d.Size, 1<<30), Copies: 2})
+			if err != nil {
+				return model.VM{}, err
+			}
+			d.Volume = v.ID
+		}
+		c.AddDisks = append(c.AddDisks, d.Volume)
+	}
+	if vm, err := s.record.Local().VM(c.VM); err == nil && len(c.RemoveDisks) > 0 {
+		c.Released = vm.Node // a guest that gives everything back at once
+	}
+	return as[model.VM](s.record.Apply(ctx, by, c))
+}
+
 func (s *Service) PowerVM(ctx context.Context, by model.Actor, id model.VMID, do schema.PowerAction, node model.NodeID) (model.VM, error) {
 	power := command.VMPower{VM: id, Power: model.PowerOff}
 	if do == schema.PowerStart {

@@ -53,6 +53,7 @@ type VMStatus struct {
 // A VMDisk is a volume attached to a machine.
 type VMDisk struct {
 	Volume model.VolumeID `json:"volume"`
+	Device string         `json:"device" doc:"vda for the first slot, vdb for the second, ..."`
 	Name   string         `json:"name"`
 	Size   model.Bytes    `json:"size_bytes"`
 	Used   model.Bytes    `json:"used_bytes"`
@@ -76,7 +77,9 @@ type VMSpec struct {
 }
 
 // A VMChange replaces what is given of a machine. Its name, processors and memory need it
-// to be off. Network cards are removed first, then changed, then added.
+// to be off. Network cards and disks are removed first, then changed, then added. A disk that is
+// removed from a machine that runs is given back by its guest first; if it does not do so, the
+// answer is conflict and nothing is changed.
 type VMChange struct {
 	Name     *string         `json:"name,omitempty" maxLength:"63"`
 	CPUs     *int            `json:"cpus,omitempty"`
@@ -89,6 +92,9 @@ type VMChange struct {
 	RemoveNICs []string    `json:"remove_nics,omitempty" maxItems:"8" doc:"their addresses"`
 	SetNICs    []NICChange `json:"set_nics,omitempty" maxItems:"8"`
 	AddNICs    []NICSpec   `json:"add_nics,omitempty" maxItems:"8"`
+
+	RemoveDisks []string   `json:"remove_disks,omitempty" maxItems:"16" doc:"their volumes, which stay"`
+	AddDisks    []DiskFrom `json:"add_disks,omitempty" maxItems:"16"`
 
 	Prefer *string   `json:"prefer,omitempty" maxLength:"63" doc:"the node it rather runs on; empty: none"`
 	Backup *string   `json:"backup,omitempty" maxLength:"63" doc:"the node for where that one cannot be; empty: none"`

@@ -195,8 +195,8 @@ func printVM(w io.Writer, v schema.VM) {
 	}
 	say(w, "\n")
 	say(w, "DISK\tVOLUME\tSIZE\tUSED\tSTATE\n")
-	for i, d := range v.Disks {
-		say(w, "vd%c\t%s\t%s\t%s\t%s\n", 'a'+i, d.Name, size(d.Size), size(d.Used), d.State)
+	for _, d := range v.Disks {
+		say(w, "%s\t%s\t%s\t%s\t%s\n", d.Device, d.Name, size(d.Size), size(d.Used), d.State)
 	}
 }
 

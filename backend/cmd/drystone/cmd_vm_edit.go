@@ -1,6 +1,7 @@
 package main
 
 import (
+	"io"
 	"slices"
 	"strconv"
 	"strings"
@@ -25,6 +26,8 @@ type editFlags struct {
 	description                        string
 	tags, addNICs, setNICs, removeNICs []string
 
+	addDisks, removeDisks []string
+
 	iops, mbps, burst int64
 }
 
@@ -43,7 +46,12 @@ func newVMEdit(a *app) *cobra.Command {
 				if err != nil {
 					return err
 				}
-				return show(a, vm, printVM)
+				return show(a, vm, func(w io.Writer, vm schema.VM) {
+					printVM(w, vm)
+					for _, name := range f.removeDisks {
+						say(w, "the volume %s is no disk of %s any more; it stays until you delete it (drystone volume delete %s)\n", name, vm.Name, name)
+					}
+				})
 			})
 		},
 	}
@@ -62,6 +70,9 @@ func newVMEdit(a *app) *cobra.Command {
 	c.Flags().StringArrayVar(&f.removeNICs, "remove-nic", nil, "take out the network card of this address (may be repeated)")
 	c.Flags().StringArrayVar(&f.setNICs, "set-nic", nil,
 		"change a network card: mac=MAC[,net=NAME][,model=MODEL][,connected|disconnected] (may be repeated)")
+	c.Flags().StringArrayVar(&f.addDisks, "add-disk", nil, "add a disk: a size for a new volume, or the name of one that exists (may be repeated)")
+	c.Flags().StringArrayVar(&f.removeDisks, "remove-disk", nil,
+		"take out the disk of this volume, which stays (may be repeated); a running machine's guest gives it back first")
 	c.Flags().Int64Var(&f.iops, "iops", 0, "requests a second that each of its disks makes at most; 0 for no limit")
 	c.Flags().Int64Var(&f.mbps, "mbps", 0, "MiB a second that each of its disks reads and writes at most; 0 for no limit")
 	c.Flags().Int64Var(&f.burst, "burst-seconds", 0, "so many seconds' worth that a disk left unused it may make up for at once")
@@ -90,6 +101,7 @@ func (f *editFlags) change(given func(flag string) bool) (c schema.VMChange, err
 	if c.SetNICs, err = nicChanges(f.setNICs); err != nil {
 		return c, err
 	}
+	c.AddDisks, c.RemoveDisks = diskSpecs(f.addDisks), f.removeDisks
 	set(&c.IOPS, &f.iops, given("iops"))
 	set(&c.IOBurst, &f.burst, given("burst-seconds"))
 	if given("mbps") {
@@ -110,6 +122,18 @@ func (f *editFlags) change(given func(flag string) bool) (c schema.VMChange, err
 		return c, usagef("nothing to change is given")
 	}
 	return c, nil
+}
+
+// diskSpecs reads --add-disk.
+func diskSpecs(texts []string) (list []schema.DiskFrom) {
+	for _, text := range texts {
+		if b, err := parseSize(text); err == nil {
+			list = append(list, schema.DiskFrom{Size: b})
+		} else {
+			list = append(list, schema.DiskFrom{Volume: text})
+		}
+	}
+	return list
 }
 
 func set[T any](field **T, value *T, given bool) {

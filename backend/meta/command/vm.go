@@ -20,9 +20,11 @@ type VMCreate struct {
 }
 
 // VMUpdate replaces what is not nil of a machine, which has to be off for all but the
-// priority, the affinity, the limits, the network cards, the tags and the description.
+// priority, the affinity, the limits, the network cards, the disks that come and go, the
+// tags and the description.
 // Cards are removed first, then changed, then added; the slots of those added are set by
-// the record. While a machine is being migrated its cards stay as they are. Returns the model.VM.
+// the record. So are disks. While a machine is being migrated its cards and disks stay as
+// they are. Returns the model.VM.
 type VMUpdate struct {
 	VM     model.VMID      `json:"vm"`
 	Name   *string         `json:"name,omitempty"`
@@ -46,6 +48,10 @@ type VMUpdate struct {
 	SetNICs    []model.NICChange `json:"set_nics,omitempty"`
 	AddNICs    []model.NIC       `json:"add_nics,omitempty"`
 
+	RemoveDisks []model.VolumeID `json:"remove_disks,omitempty"`
+	AddDisks    []model.VolumeID `json:"add_disks,omitempty"`
+	Released    model.NodeID     `json:"released,omitzero"` // whose guest has given back the disks to remove
+
 	// Of the limits.
 	IOPS    *int64       `json:"iops,omitempty"`
 	IOBytes *model.Bytes `json:"io_bytes,omitempty"`
@@ -54,6 +60,9 @@ type VMUpdate struct {
 
 // HasNICs reports whether something of the network cards is to change.
 func (c VMUpdate) HasNICs() bool { return len(c.RemoveNICs)+len(c.SetNICs)+len(c.AddNICs) > 0 }
+
+// HasDisks reports whether disks are to come or go.
+func (c VMUpdate) HasDisks() bool { return len(c.RemoveDisks)+len(c.AddDisks) > 0 }
 
 // NeedsOff reports whether something is to change that no running machine can change.
 func (c VMUpdate) NeedsOff() bool {

@@ -1,8 +1,6 @@
 package state
 
 import (
-	"slices"
-
 	"drystone.example/drystone/backend/meta/command"
 	"drystone.example/drystone/backend/model"
 )
@@ -41,7 +39,7 @@ func (x *tx) validVM(vm model.VM) error {
 		if err != nil {
 			return err
 		}
-		if slices.Contains(vm.Disks[:i], d) {
+		if (model.VM{Disks: vm.Disks[:i]}).HasDisk(d.Volume) {
 			return model.Errorf(model.Invalid, "the volume %q is given twice", v.Name)
 		}
 		if other, attached := vmOf(x.vms, d.Volume); attached && other.ID != vm.ID {
@@ -85,6 +83,11 @@ func (x *tx) vmUpdate(c command.VMUpdate) (any, error) {
 	}
 	if c.HasNICs() {
 		if err := changeNICs(&vm, c); err != nil {
+			return nil, err
+		}
+	}
+	if c.HasDisks() {
+		if err := x.changeDisks(&vm, c); err != nil {
 			return nil, err
 		}
 	}

@@ -2251,6 +2251,7 @@ export interface components {
             tags: string[];
         };
         VMChange: {
+            add_disks?: components["schemas"]["DiskFrom"][];
             add_nics?: components["schemas"]["NICSpec"][];
             /** @description groups of machines of which no two run on one node while another can take one */
             apart?: string[];
@@ -2281,6 +2282,8 @@ export interface components {
             prefer?: string;
             /** @enum {string} */
             priority?: "low" | "normal" | "high";
+            /** @description their volumes, which stay */
+            remove_disks?: string[];
             /** @description their addresses */
             remove_nics?: string[];
             set_nics?: components["schemas"]["NICChange"][];
@@ -2289,6 +2292,8 @@ export interface components {
             tags?: string[];
         };
         VMDisk: {
+            /** @description vda for the first slot, vdb for the second, ... */
+            device: string;
             name: string;
             /** Format: int64 */
             size_bytes: number;

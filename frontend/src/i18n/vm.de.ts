@@ -53,6 +53,21 @@ export const vm: Texts['vm'] = {
   },
   created: 'Angelegt',
   description: 'Beschreibung',
+  disk: {
+    add: 'Platte hinzufügen',
+    addConfirm: 'Hinzufügen',
+    erase: 'Auch ihr Volume löschen',
+    eraseText: 'Was darauf ist, ist verloren.',
+    new: 'Ein neues Volume',
+    noneFree: 'Jedes Volume gehört einer Maschine.',
+    remove: 'Die Platte {{name}} entfernen',
+    removeConfirm: 'Entfernen',
+    running:
+      'Der Gast wird gebeten, die Platte zurückzugeben; tut er es nicht rechtzeitig, ändert sich nichts. Hängen Sie sie dort zuerst aus.',
+    stays: 'Ihr Volume bleibt, mit allem, was darauf ist.',
+    volume: 'Ein Volume, das es gibt',
+    which: 'Volume',
+  },
   disks_one: '{{count}} Platte',
   disks_other: '{{count}} Platten',
   done: {

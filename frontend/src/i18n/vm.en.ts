@@ -52,6 +52,21 @@ export const vm = {
   },
   created: 'Created',
   description: 'Description',
+  disk: {
+    add: 'Add a disk',
+    addConfirm: 'Add',
+    erase: 'Delete its volume too',
+    eraseText: 'What is on it is lost.',
+    new: 'A new volume',
+    noneFree: 'Every volume belongs to a machine.',
+    remove: 'Remove the disk {{name}}',
+    removeConfirm: 'Remove',
+    running:
+      'The guest is asked to give the disk back; if it does not do so in time, nothing is changed. Unmount it there first.',
+    stays: 'Its volume stays, with what is on it.',
+    volume: 'A volume that exists',
+    which: 'Volume',
+  },
   disks_one: '{{count}} disk',
   disks_other: '{{count}} disks',
   done: {

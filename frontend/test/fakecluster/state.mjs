@@ -261,7 +261,8 @@ export class State {
 
   changeVM(user, ref, change) {
     const vm = this.findVM(ref);
-    const { add_nics = [], set_nics = [], remove_nics = [], ...plain } = change;
+    const { add_nics = [], set_nics = [], remove_nics = [], ...rest } = change;
+    const { add_disks = [], remove_disks = [], ...plain } = rest;
     Object.assign(vm, plain);
     vm.nics = vm.nics.filter((n) => !remove_nics.includes(n.mac));
     for (const c of set_nics) {
@@ -269,6 +270,13 @@ export class State {
       if (!n) throw new Refusal(404, 'not_found', `the vm has no network card ${c.mac}`);
       const network = c.network && this.findNetwork(c.network);
       Object.assign(n, c, network ? { network: network.id, network_name: network.name } : {});
+    }
+    const gone = remove_disks.map((d) => this.findVolume(d).id);
+    vm.disks = vm.disks.filter((d) => !gone.includes(d));
+    for (const d of add_disks) {
+      const name = `${vm.name}-${vm.disks.length}`;
+      const v = d.volume ? this.findVolume(d.volume) : this.#volume(name, d.size_bytes, 'disk', 2);
+      vm.disks.push(v.id);
     }
     vm.nics.push(...add_nics.map((n) => this.#nic(n)));
     this.#record(user, 'vm.update', vm.name);
@@ -438,11 +446,12 @@ export class State {
 
   /** A vm as the API shows it: its disks named and measured. */
   vm(x) {
-    const disks = x.disks.flatMap((d) => {
+    const disks = x.disks.flatMap((d, i) => {
       const v = this.volumes.find((y) => y.id === d);
       if (!v) return [];
       const { id, name, size_bytes, used_bytes, state } = v;
-      return [{ volume: id, name, size_bytes, used_bytes, state }];
+      const device = `vd${String.fromCharCode(97 + i)}`;
+      return [{ volume: id, device, name, size_bytes, used_bytes, state }];
     });
     return { ...x, disks };
   }

@@ -9,13 +9,14 @@ import { useFormat } from '../../i18n/format';
 import { AuditLine } from '../../parts/AuditLine';
 import { Await } from '../../parts/Await';
 import { StaleNote } from '../../parts/charts';
-import { VMMark, VolumeMark } from '../../parts/states';
+import { VMMark } from '../../parts/states';
 import { useRun } from '../../parts/useRun';
 import { Facts } from '../../ui/Facts';
 import { Page } from '../../ui/Page';
 import { Panel } from '../../ui/Panel';
 import { possible, power } from './actions';
 import { Cards } from './Cards';
+import { Disks } from './Disks';
 import { Charts } from './Charts';
 import { limitsOf } from './limits';
 import { VMMenu } from './VMMenu';
@@ -101,9 +102,7 @@ function Body({ vm }: { vm: VM }) {
         <Charts vm={vm} />
         <div className={classes.facts}>
           <About vm={vm} />
-          <Panel title={t('vm.disks', { count: vm.disks.length })}>
-            <Disks vm={vm} />
-          </Panel>
+          <Disks vm={vm} />
           <Cards vm={vm} />
           <Panel title={t('vm.events')}>
             <Events vm={vm} />
@@ -151,23 +150,6 @@ function wishes(vm: VM, strict: string): string[] {
   const nodes = [vm.prefer, vm.backup].filter((n) => n);
   if (nodes.length === 0) return [];
   return [[...nodes, ...(vm.strict ? [strict] : [])].join(', ')];
-}
-
-function Disks({ vm }: { vm: VM }) {
-  const { t } = useTranslation();
-  const format = useFormat();
-  const { id: cluster } = useConnection();
-  if (vm.disks.length === 0) return <p className={classes.text}>{t('vm.noDisks')}</p>;
-  return vm.disks.map((d, i) => (
-    <div key={d.volume} className={classes.disk}>
-      <code>vd{String.fromCharCode(97 + i)}</code>
-      <Link to="/c/$cluster/storage/$volume" params={{ cluster, volume: d.volume }} title={d.name}>
-        {d.name}
-      </Link>
-      <span>{format.bytes(d.size_bytes)}</span>
-      <VolumeMark state={d.state} />
-    </div>
-  ));
 }
 
 const LOOK_BACK = 100;
