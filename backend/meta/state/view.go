@@ -132,6 +132,12 @@ func (v *View) VMOf(id model.VolumeID) (model.VM, bool) {
 	return cloneVM(vm), ok
 }
 
+// Seed returns what cloud-init in a machine reads; model.NotFound: nothing.
+func (v *View) Seed(id model.VMID) (model.Seed, error) {
+	row, err := v.seeds.find(id)
+	return model.Seed{User: model.NewSecret(row.User), Meta: model.NewSecret(row.Meta)}, err
+}
+
 // Networks returns the networks, in order of name.
 func (v *View) Networks() []model.Network { return slices.Clone(v.networks.sorted()) }
 
@@ -222,7 +228,7 @@ func mapped[A, B any](rows []A, f func(A) B) []B {
 // vmOf finds the machine that has a volume; there is at most one.
 func vmOf(vms *table[model.VMID, model.VM], id model.VolumeID) (model.VM, bool) {
 	for _, vm := range vms.rows {
-		if slices.Contains(vm.Disks, model.VMDisk{Volume: id}) {
+		if vm.HasDisk(id) {
 			return vm, true
 		}
 	}
