@@ -89,16 +89,19 @@ func (f *front) close() {
 
 // openFronts serves the disks of a machine, those that are not served yet.
 func (g *guests) openFronts(ctx context.Context, m *guest, vm model.VM) error {
+	if err := g.openDrives(ctx, m, vm); err != nil {
+		return err
+	}
 	if g.serving(m, vm) {
 		m.limit(vm.Limits)
 		return nil
 	}
-	g.closeFronts(m)
+	g.closeDisks(m)
 	owner, err := qemuOwner()
 	if err != nil {
 		return err
 	}
-	for _, d := range vm.Disks {
+	for _, d := range vm.OnBus(model.BusVirtio) {
 		rec, err := g.agent.cfg.Meta.Local().Volume(d.Volume)
 		if err != nil {
 			return err
@@ -122,9 +125,10 @@ func (m *guest) limit(l model.IOLimits) {
 	}
 }
 
-// serving reports whether every disk of a machine is served.
+// serving reports whether every disk on virtio of a machine is served.
 func (g *guests) serving(m *guest, vm model.VM) bool {
-	if len(m.fronts) != len(vm.Disks) {
+	disks := vm.OnBus(model.BusVirtio)
+	if len(m.fronts) != len(disks) {
 		return false
 	}
 	for i, f := range m.fronts {
@@ -133,7 +137,7 @@ func (g *guests) serving(m *guest, vm model.VM) bool {
 			return false
 		default:
 		}
-		if f.id != vm.Disks[i].Volume {
+		if f.id != disks[i].Volume {
 			return false
 		}
 	}
@@ -141,6 +145,12 @@ func (g *guests) serving(m *guest, vm model.VM) bool {
 }
 
 func (g *guests) closeFronts(m *guest) {
+	g.closeDisks(m)
+	g.closeDrives(m, anyDrive)
+}
+
+// closeDisks stops serving the disks on virtio.
+func (g *guests) closeDisks(m *guest) {
 	for _, f := range m.fronts {
 		f.close()
 	}
@@ -160,11 +170,16 @@ func (g *guests) setFronts(m *guest, fronts []*front) {
 func (g *guests) closeAll() {
 	g.mu.Lock()
 	var all []*front
+	var drives []*drive
 	for _, m := range g.all {
 		all = append(all, m.seen...)
+		drives = append(drives, m.seenDrives...)
 	}
 	g.mu.Unlock()
 	var wait sync.WaitGroup
+	for _, d := range drives {
+		wait.Go(d.close)
+	}
 	for _, f := range all {
 		wait.Go(f.close)
 	}
@@ -192,6 +207,15 @@ func (a *Agent) resized(id model.VolumeID) {
 func (m *guest) io() (sum metrics.IOCount) {
 	for _, f := range m.seen {
 		s := f.server.Stats()
+		sum.Reads += s.Reads
+		sum.Writes += s.Writes
+		sum.ReadBytes += s.ReadBytes
+		sum.WriteBytes += s.WriteBytes
+		sum.ReadTime += s.ReadTime
+		sum.WriteTime += s.WriteTime
+	}
+	for _, d := range m.seenDrives {
+		s := d.server.Stats()
 		sum.Reads += s.Reads
 		sum.Writes += s.Writes
 		sum.ReadBytes += s.ReadBytes

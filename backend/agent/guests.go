@@ -47,11 +47,15 @@ type guest struct {
 	wake bool     // something changed while it ran
 	seen []*front // what fronts was last
 
+	seenDrives []*drive // what drives was last
+
 	// Of the goroutine, of which there is one at a time.
 	fronts   []*front
 	failures int
 	notYet   time.Time // it is not started before
 	cards    cards
+	drives   []*drive
+	media    media
 }
 
 func (g *guests) ready() bool {
@@ -287,6 +291,9 @@ func (g *guests) adopt(ctx context.Context, m *guest, vm model.VM, have virt.Gue
 		if err := g.matchNICs(ctx, m, vm, have); err != nil {
 			reason = "its network cards are not as they should be: " + Sentence(err)
 		}
+		if err := g.matchMedia(ctx, m, vm, have); err != nil && reason == "" {
+			reason = "its cd-rom drives are not as they should be: " + Sentence(err)
+		}
 	case virt.Stopping:
 		state = model.VMStopping
 	case virt.Paused:
@@ -378,9 +385,22 @@ func (g *guests) domain(ctx context.Context, vm model.VM) (virt.Domain, error) {
 		return virt.Domain{}, err
 	}
 	d := virt.Domain{ID: vm.ID, Name: vm.Name, CPUs: vm.CPUs, Memory: vm.Memory, NICs: nics, Kernel: kernel, Hardware: virt.Hardware}
-	for _, disk := range vm.Disks {
-		d.Disks = append(d.Disks, virt.Disk{Socket: g.agent.SocketPath(Vhost, disk.Volume), Queues: frontQueues(vm)})
+	boot := bootOrders(vm)
+	for i, disk := range vm.Disks {
+		order := boot.Of(model.BootDisk, i)
+		if disk.Bus == model.BusVirtio {
+			d.Disks = append(d.Disks, virt.Disk{Socket: g.agent.SocketPath(Vhost, disk.Volume), Queues: frontQueues(vm), Boot: order})
+			continue
+		}
+		rec, err := g.agent.cfg.Meta.Local().Volume(disk.Volume)
+		if err != nil {
+			return virt.Domain{}, err
+		}
+		d.Disks = append(d.Disks, virt.Disk{
+			Socket: g.diskSocket(disk.Volume), Bus: disk.Bus, Size: rec.Size, Serial: rec.ID.String(), Boot: order,
+		})
 	}
+	d.CDROMs = g.cdroms(vm, boot)
 	return d, nil
 }
 

@@ -146,7 +146,7 @@ func (v VM) Validate() error {
 	case v.Priority != "" && v.Priority != PriorityLow && v.Priority != PriorityNormal && v.Priority != PriorityHigh:
 		return Errorf(Invalid, "a vm's priority is low, normal or high, not %q", v.Priority)
 	case len(v.Disks) == 0 && len(v.CDROMs) == 0 && v.Boot == nil:
-		return Errorf(Invalid, "a vm needs a disk, a cd-rom drive or a kernel to start from")
+		return Errorf(Invalid, "a vm needs a disk or a kernel to start from, or a cd-rom drive")
 	case v.Boot != nil && len(v.Boot.Append) > 2000:
 		return Errorf(Invalid, "a kernel command line has at most 2000 bytes, not %d", len(v.Boot.Append))
 	case len(v.NICs) > MaxNICs:

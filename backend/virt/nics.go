@@ -20,6 +20,7 @@ type NIC struct {
 	Bridge    string // of this node; empty: a user-mode network
 	VLAN      int    // zero: none
 	Connected bool
+	Boot      int // as in Disk
 }
 
 const maxNICs = model.MaxNICs
@@ -52,13 +53,17 @@ func (n NIC) xml() libvirtxml.DomainInterface {
 		Source:  &libvirtxml.DomainInterfaceSource{User: &libvirtxml.DomainInterfaceSourceUser{}},
 		Model:   &libvirtxml.DomainInterfaceModel{Type: string(n.Model)},
 		Link:    &libvirtxml.DomainInterfaceLink{State: "up"},
-		ROM:     &libvirtxml.DomainROM{Enabled: "no"}, // nothing starts from the network
+		ROM:     &libvirtxml.DomainROM{Enabled: "no"}, // with it a machine would try the network, unasked
+		Boot:    bootOrder(n.Boot),
 		Address: pciAddress(uint(nicBus+n.Slot), 0, 0),
 	}
 	if n.Bridge != "" {
 		out.Source = &libvirtxml.DomainInterfaceSource{
 			Bridge: &libvirtxml.DomainInterfaceSourceBridge{Bridge: n.Bridge},
 		}
+	}
+	if n.Boot != 0 {
+		out.ROM = nil
 	}
 	if n.VLAN != 0 {
 		out.VLan = &libvirtxml.DomainInterfaceVLan{Tags: []libvirtxml.DomainInterfaceVLanTag{{ID: uint(n.VLAN)}}}
@@ -83,6 +88,9 @@ func nicOf(in libvirtxml.DomainInterface) NIC {
 	}
 	if in.VLan != nil && len(in.VLan.Tags) == 1 {
 		n.VLAN = int(in.VLan.Tags[0].ID)
+	}
+	if in.Boot != nil {
+		n.Boot = int(in.Boot.Order)
 	}
 	if a := in.Address; a != nil && a.PCI != nil && a.PCI.Bus != nil {
 		n.Slot = int(*a.PCI.Bus) - nicBus
@@ -156,17 +164,9 @@ func (h *Hypervisor) MatchNICs(ctx context.Context, vm model.VMID, want []NIC) (
 
 // nics are the cards of a guest as libvirt knows them.
 func (h *Hypervisor) nics(ctx context.Context, vm model.VMID) (list []NIC, err error) {
-	var doc string
-	err = h.do(ctx, monitorWait, func(l *libvirt.Libvirt) (err error) {
-		doc, err = l.DomainGetXMLDesc(domain(vm), 0)
-		return err
-	})
+	d, err := h.described(ctx, vm)
 	if err != nil {
 		return nil, err
-	}
-	var d libvirtxml.Domain
-	if err := d.Unmarshal(doc); err != nil {
-		return nil, fmt.Errorf("read libvirt's description: %w", err)
 	}
 	if d.Devices != nil {
 		for _, in := range d.Devices.Interfaces {
@@ -174,6 +174,22 @@ func (h *Hypervisor) nics(ctx context.Context, vm model.VMID) (list []NIC, err e
 		}
 	}
 	return list, nil
+}
+
+// described is libvirt's present description of a guest.
+func (h *Hypervisor) described(ctx context.Context, vm model.VMID) (d libvirtxml.Domain, err error) {
+	var doc string
+	err = h.do(ctx, monitorWait, func(l *libvirt.Libvirt) (err error) {
+		doc, err = l.DomainGetXMLDesc(domain(vm), 0)
+		return err
+	})
+	if err != nil {
+		return d, err
+	}
+	if err := d.Unmarshal(doc); err != nil {
+		return d, fmt.Errorf("read libvirt's description: %w", err)
+	}
+	return d, nil
 }
 
 // inOrderOf puts the network cards of a description in the order in which a guest has

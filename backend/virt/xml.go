@@ -70,8 +70,8 @@ func (d Domain) validate() error {
 	case len(d.Disks) > maxDisks:
 		return model.Errorf(model.Invalid,
 			"a machine has at most %d disks, not %d", maxDisks, len(d.Disks))
-	case len(d.Disks) == 0 && d.Kernel == nil:
-		return model.Errorf(model.Invalid, "a machine needs a disk or a kernel to start from")
+	case len(d.Disks) == 0 && len(d.CDROMs) == 0 && d.Kernel == nil:
+		return model.Errorf(model.Invalid, "a machine needs a disk or a kernel to start from, or a cd-rom drive")
 	case d.Kernel != nil && !filepath.IsAbs(d.Kernel.Path):
 		return model.Errorf(model.Invalid, "the kernel's path %q is not absolute", d.Kernel.Path)
 	case d.Kernel != nil && d.Kernel.Initrd != "" && !filepath.IsAbs(d.Kernel.Initrd):
@@ -100,6 +100,9 @@ func (d Domain) validate() error {
 				"disk %d: a queue's size is a power of two up to %d, not %d",
 				i, maxQueueSize, disk.QueueSize)
 		}
+	}
+	if err := d.validateDrives(); err != nil {
+		return err
 	}
 	return d.validateNICs()
 }
@@ -207,7 +210,13 @@ func (h *Hypervisor) devices(d Domain) *libvirtxml.DomainDeviceList {
 			Address: &libvirtxml.DomainAddress{USB: &libvirtxml.DomainAddressUSB{Bus: &zero, Port: "1"}},
 		}}
 	}
+	sata := 0
 	for i, disk := range d.Disks {
+		if disk.Bus == model.BusSATA {
+			list.Disks = append(list.Disks, sataDisk(sata, disk))
+			sata++
+			continue
+		}
 		list.Disks = append(list.Disks, vhostDisk(i, disk, d))
 	}
 	for _, nic := range d.NICs {
@@ -216,6 +225,7 @@ func (h *Hypervisor) devices(d Domain) *libvirtxml.DomainDeviceList {
 	if d.Hardware >= Placed {
 		place(list)
 	}
+	drives(list, d)
 	return list
 }
 
@@ -237,7 +247,7 @@ func vhostDisk(i int, disk Disk, d Domain) libvirtxml.DomainDisk {
 		size = uint(disk.QueueSize)
 	}
 	retry := uint(1) // seconds
-	out := libvirtxml.DomainDisk{
+	return libvirtxml.DomainDisk{
 		Device:   "disk",
 		Snapshot: "no",
 		Driver: &libvirtxml.DomainDiskDriver{
@@ -254,11 +264,8 @@ func vhostDisk(i int, disk Disk, d Domain) libvirtxml.DomainDisk {
 			},
 		},
 		Target: &libvirtxml.DomainDiskTarget{Dev: "vd" + string(rune('a'+i)), Bus: "virtio"},
+		Boot:   bootOrder(disk.Boot),
 	}
-	if i == 0 && d.Kernel == nil {
-		out.Boot = &libvirtxml.DomainDeviceBoot{Order: 1}
-	}
-	return out
 }
 
 // parseMetadata reads the element back from libvirt.
