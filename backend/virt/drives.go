@@ -134,7 +134,7 @@ func sataDisk(n int, disk Disk) libvirtxml.DomainDisk {
 			Name: "qemu", Type: "raw", Cache: "none", Discard: "unmap", // QEMU moves no disk that it caches
 		},
 		Source:   nbdSource(disk.Socket),
-		Geometry: &libvirtxml.DomainDiskGeometry{Cylinders: uint(cylinders), Headers: ataHeads, Sectors: ataSectors, Trans: "lba"},
+		Geometry: &libvirtxml.DomainDiskGeometry{Cylinders: uint(cylinders), Headers: ataHeads, Sectors: ataSectors},
 		Target:   &libvirtxml.DomainDiskTarget{Dev: sdName(n), Bus: string(model.BusSATA)},
 		Serial:   disk.Serial,
 		Boot:     bootOrder(disk.Boot),

@@ -35,7 +35,7 @@ func (f *driveFlags) flags(c *cobra.Command, cdHelp string) {
 	c.Flags().StringVar(&f.metaData, "meta-data", "", "file that cloud-init in the guest reads as meta data (default the machine's identifier and name)")
 }
 
-// diskFrom reads a --disk or --volume without its size, image or volume: SOURCE[,bus=BUS].
+// diskSource reads a --disk or --volume without its size, image or volume: SOURCE[,bus=BUS].
 func diskSource(flag, text string) (source string, d schema.DiskFrom, err error) {
 	source, rest, more := strings.Cut(text, ",")
 	if !more {
@@ -101,17 +101,16 @@ func (f *driveFlags) seed() (*schema.CloudInit, error) {
 		return nil, usagef("standard input is one file")
 	}
 	var c schema.CloudInit
-	for path, to := range map[string]*string{f.userData: &c.UserData, f.metaData: &c.MetaData} {
-		if path == "" {
-			continue
-		}
-		text, err := readSeed(path)
-		if err != nil {
+	var err error
+	if f.userData != "" {
+		if c.UserData, err = readSeed(f.userData); err != nil {
 			return nil, err
 		}
-		*to = text
 	}
-	return &c, nil
+	if f.metaData != "" {
+		c.MetaData, err = readSeed(f.metaData)
+	}
+	return &c, err
 }
 
 func readSeed(path string) (string, error) {

@@ -219,7 +219,10 @@ function Limits({ limit, onChange }: { limit: Limit; onChange: (l: Limit) => voi
 
 /** What differs from what the machine is. */
 /** All but its network cards. */
-type Plain = Omit<VMChange, 'add_nics' | 'set_nics' | 'remove_nics'>;
+type Plain = Omit<
+  VMChange,
+  'add_nics' | 'set_nics' | 'remove_nics' | 'cdroms' | 'boot_order' | 'cloud_init'
+>;
 
 export function changes(vm: VM, wanted: Required<Plain>): Plain {
   const is: Required<Plain> = { ...vm, ...wishOf(vm), ...limitOf(vm) };

@@ -17,6 +17,7 @@ import { Panel } from '../../ui/Panel';
 import { possible, power } from './actions';
 import { Cards } from './Cards';
 import { Charts } from './Charts';
+import { Drives } from './Drives';
 import { limitsOf } from './limits';
 import { VMMenu } from './VMMenu';
 import classes from './vms.module.css';
@@ -104,6 +105,7 @@ function Body({ vm }: { vm: VM }) {
           <Panel title={t('vm.disks', { count: vm.disks.length })}>
             <Disks vm={vm} />
           </Panel>
+          <Drives vm={vm} />
           <Cards vm={vm} />
           <Panel title={t('vm.events')}>
             <Events vm={vm} />
@@ -132,7 +134,7 @@ function About({ vm }: { vm: VM }) {
           ...(vm.apart.length > 0 ? [[t('vm.wish.apart'), vm.apart.join(', ')] as const] : []),
           ...(vm.returns_to ? [[t('vm.wish.returns'), vm.returns_to] as const] : []),
           ...limitsOf(vm.limits, format, t).map((l) => [t('vm.limit.title'), l] as const),
-          [t('vm.boot'), vm.boot ? vm.boot.kernel.name : t('vm.bootDisk')],
+          [t('vm.boot'), vm.boot ? vm.boot.kernel.name : vm.boot_order.join(', ')],
           ...(vm.boot?.append
             ? [[t('vm.append'), <code key="a">{vm.boot.append}</code>] as const]
             : []),
@@ -160,11 +162,12 @@ function Disks({ vm }: { vm: VM }) {
   if (vm.disks.length === 0) return <p className={classes.text}>{t('vm.noDisks')}</p>;
   return vm.disks.map((d, i) => (
     <div key={d.volume} className={classes.disk}>
-      <code>vd{String.fromCharCode(97 + i)}</code>
+      <code>disk{i + 1}</code>
       <Link to="/c/$cluster/storage/$volume" params={{ cluster, volume: d.volume }} title={d.name}>
         {d.name}
       </Link>
       <span>{format.bytes(d.size_bytes)}</span>
+      {d.bus === 'sata' && <span>sata</span>}
       <VolumeMark state={d.state} />
     </div>
   ));
