@@ -128,6 +128,7 @@ func New(cfg Config) *Agent {
 	cfg.Wire.Serve(consoleProto, a.serveConsole)
 	cfg.Wire.Serve(pictureProto, a.servePicture)
 	cfg.Wire.Serve(snapshotProto, a.serveReads)
+	cfg.Wire.Serve(volumeProto, a.serveVolumeReads)
 	cfg.Wire.Serve(migrateProto, a.serveMigration)
 	return a
 }

@@ -101,6 +101,9 @@ func (f *front) hasEnded() bool {
 // openFronts serves the disks of a machine, those that are not served yet, and no others.
 // Those of a running guest stay served while others come and go.
 func (g *guests) openFronts(ctx context.Context, m *guest, vm model.VM) error {
+	if err := g.openDrives(ctx, m, vm); err != nil {
+		return err
+	}
 	if g.serving(m, vm) {
 		m.limit(vm.Limits)
 		return nil
@@ -118,7 +121,7 @@ func (g *guests) openFronts(ctx context.Context, m *guest, vm model.VM) error {
 		}
 	}
 	g.setFronts(m, keep)
-	for _, d := range vm.Disks {
+	for _, d := range vm.OnBus(model.BusVirtio) {
 		if slices.ContainsFunc(m.fronts, func(f *front) bool { return f.id == d.Volume }) {
 			continue
 		}
@@ -145,15 +148,22 @@ func (m *guest) limit(l model.IOLimits) {
 	}
 }
 
-// serving reports whether every disk of a machine is served.
+// serving reports whether every disk on virtio of a machine is served.
 func (g *guests) serving(m *guest, vm model.VM) bool {
-	if len(m.fronts) != len(vm.Disks) {
+	disks := vm.OnBus(model.BusVirtio)
+	if len(m.fronts) != len(disks) {
 		return false
 	}
 	return !slices.ContainsFunc(m.fronts, func(f *front) bool { return f.hasEnded() || !vm.HasDisk(f.id) })
 }
 
 func (g *guests) closeFronts(m *guest) {
+	g.closeDisks(m)
+	g.closeDrives(m, anyDrive)
+}
+
+// closeDisks stops serving the disks on virtio.
+func (g *guests) closeDisks(m *guest) {
 	for _, f := range m.fronts {
 		f.close()
 	}
@@ -173,11 +183,16 @@ func (g *guests) setFronts(m *guest, fronts []*front) {
 func (g *guests) closeAll() {
 	g.mu.Lock()
 	var all []*front
+	var drives []*drive
 	for _, m := range g.all {
 		all = append(all, m.seen...)
+		drives = append(drives, m.seenDrives...)
 	}
 	g.mu.Unlock()
 	var wait sync.WaitGroup
+	for _, d := range drives {
+		wait.Go(d.close)
+	}
 	for _, f := range all {
 		wait.Go(f.close)
 	}
@@ -205,6 +220,15 @@ func (a *Agent) resized(id model.VolumeID) {
 func (m *guest) io() (sum metrics.IOCount) {
 	for _, f := range m.seen {
 		s := f.server.Stats()
+		sum.Reads += s.Reads
+		sum.Writes += s.Writes
+		sum.ReadBytes += s.ReadBytes
+		sum.WriteBytes += s.WriteBytes
+		sum.ReadTime += s.ReadTime
+		sum.WriteTime += s.WriteTime
+	}
+	for _, d := range m.seenDrives {
+		s := d.server.Stats()
 		sum.Reads += s.Reads
 		sum.Writes += s.Writes
 		sum.ReadBytes += s.ReadBytes

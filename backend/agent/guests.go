@@ -47,12 +47,16 @@ type guest struct {
 	wake bool     // something changed while it ran
 	seen []*front // what fronts was last
 
+	seenDrives []*drive // what drives was last
+
 	// Of the goroutine, of which there is one at a time.
 	fronts   []*front
 	failures int
 	notYet   time.Time // it is not started before
 	cards    cards
 	disks    plugged
+	drives   []*drive
+	media    media
 }
 
 func (g *guests) ready() bool {
@@ -291,6 +295,9 @@ func (g *guests) adopt(ctx context.Context, m *guest, vm model.VM, have virt.Gue
 		if err := g.matchDisks(ctx, m, vm, have); err != nil {
 			reason = "its disks are not as they should be: " + Sentence(err)
 		}
+		if err := g.matchMedia(ctx, m, vm, have); err != nil && reason == "" {
+			reason = "its cd-rom drives are not as they should be: " + Sentence(err)
+		}
 	case virt.Stopping:
 		state = model.VMStopping
 	case virt.Paused:
@@ -382,7 +389,11 @@ func (g *guests) domain(ctx context.Context, vm model.VM) (virt.Domain, error) {
 		return virt.Domain{}, err
 	}
 	d := virt.Domain{ID: vm.ID, Name: vm.Name, CPUs: vm.CPUs, Memory: vm.Memory, NICs: nics, Kernel: kernel, Hardware: virt.Hardware}
-	d.Disks = g.disksOf(vm)
+	boot := bootOrders(vm)
+	if d.Disks, err = g.disksOf(vm, boot); err != nil {
+		return virt.Domain{}, err
+	}
+	d.CDROMs = g.cdroms(vm, boot)
 	return d, nil
 }
 

@@ -129,7 +129,7 @@ func (g *guests) migrate(ctx context.Context, m *guest, vm model.VM, work *Work)
 	}
 	cookie, err = g.send(ctx, vm, d, cookie, work)
 	if err == nil {
-		err = g.answered(m, vm)
+		err = g.atRest(m, vm)
 	}
 	if err != nil {
 		d.Close() // the guest runs on
@@ -143,6 +143,9 @@ func (g *guests) migrate(ctx context.Context, m *guest, vm model.VM, work *Work)
 	}
 	if !moved {
 		err = model.Errorf(model.Conflict, "the migration of vm %s was called off", vm.Name)
+	}
+	if moved { // so that the other node need not wait for our lease
+		g.closeDrives(m, func(d *drive) bool { return d.disk })
 	}
 	// The other node learns from the record what to do; it is told to do it soon.
 	last, stop := context.WithTimeout(g.agent.ctx, landTime)
@@ -176,7 +179,15 @@ func (g *guests) answered(m *guest, vm model.VM) error {
 	return nil
 }
 
-// matched returns an error unless a guest has the network cards and disks of its record: the other
+// atRest is answered, also for the disks on SATA, once the guest is at rest.
+func (g *guests) atRest(m *guest, vm model.VM) error {
+	if err := g.answered(m, vm); err != nil {
+		return err
+	}
+	return m.rested(vm)
+}
+
+// matched returns an error unless a guest has the network cards, disks and discs of its record: the other
 // node makes the machine from that.
 func (g *guests) matched(ctx context.Context, m *guest, vm model.VM) error {
 	have, err := g.hypervisor.Guest(ctx, vm.ID)
@@ -185,6 +196,9 @@ func (g *guests) matched(ctx context.Context, m *guest, vm model.VM) error {
 	}
 	if have.Hardware < virt.Placed {
 		return nil // it has none and moves as it is
+	}
+	if err := g.matchMedia(ctx, m, vm, have); err != nil {
+		return err
 	}
 	if err := g.matchNICs(ctx, m, vm, have); err != nil {
 		return err

@@ -27,12 +27,13 @@ const cardsAgain = 15 * time.Second
 // nicsOf are a machine's network cards as they are on this node.
 func (g *guests) nicsOf(view *state.View, vm model.VM) ([]virt.NIC, error) {
 	var list []virt.NIC
+	boot := bootOrders(vm)
 	for _, n := range vm.NICs {
 		network, err := view.Network(n.Network)
 		if err != nil {
 			return nil, err
 		}
-		nic := virt.NIC{MAC: n.MAC, Model: n.Model, Slot: n.Slot, VLAN: network.VLAN, Connected: !n.Disconnected}
+		nic := virt.NIC{MAC: n.MAC, Model: n.Model, Slot: n.Slot, VLAN: network.VLAN, Connected: !n.Disconnected, Boot: boot.Of(model.BootNIC, n.Slot)}
 		if network.Type == model.NetworkBridge {
 			nic.Bridge = network.BridgeOn(g.agent.cfg.Self)
 			if err := bridgeThere(network.Name, nic.Bridge); err != nil {

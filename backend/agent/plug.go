@@ -41,9 +41,31 @@ type unplugCall struct {
 }
 
 // disksOf are a machine's disks as they are on this node.
-func (g *guests) disksOf(vm model.VM) (list []virt.Disk) {
+func (g *guests) disksOf(vm model.VM, boot virt.BootOrders) (list []virt.Disk, err error) {
 	for _, d := range vm.PlacedDisks() {
-		list = append(list, virt.Disk{Socket: g.agent.SocketPath(Vhost, d.Volume), Queues: frontQueues(vm), Slot: d.Slot})
+		order := boot.Of(model.BootDisk, d.Slot)
+		if d.Bus == model.BusVirtio {
+			list = append(list, virt.Disk{Socket: g.agent.SocketPath(Vhost, d.Volume), Slot: d.Slot, Queues: frontQueues(vm), Boot: order})
+			continue
+		}
+		rec, err := g.agent.cfg.Meta.Local().Volume(d.Volume)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, virt.Disk{
+			Socket: g.diskSocket(d.Volume), Bus: d.Bus, Slot: d.Slot, Size: rec.Size, Serial: rec.ID.String(), Boot: order,
+		})
+	}
+	return list, nil
+}
+
+// pluggable are those of a machine's disks that come and go while it runs: on virtio. Such
+// a disk is in no boot order; that is read at the start.
+func (g *guests) pluggable(vm model.VM) (list []virt.Disk) {
+	for _, d := range vm.PlacedDisks() {
+		if d.Bus == model.BusVirtio {
+			list = append(list, virt.Disk{Socket: g.agent.SocketPath(Vhost, d.Volume), Slot: d.Slot, Queues: frontQueues(vm)})
+		}
 	}
 	return list
 }
@@ -51,7 +73,7 @@ func (g *guests) disksOf(vm model.VM) (list []virt.Disk) {
 // matchDisks gives a running guest those disks of its record that it has not, and returns
 // what is in the way of that; once all is as it should be it costs nothing.
 func (g *guests) matchDisks(ctx context.Context, m *guest, vm model.VM, have virt.Guest) error {
-	want, last := g.disksOf(vm), m.disks
+	want, last := g.pluggable(vm), m.disks
 	same := last.of == have.Process && slices.Equal(last.disks, want)
 	if same && (last.err == nil || time.Now().Before(last.again)) {
 		return last.err
@@ -151,7 +173,7 @@ func (g *guests) unplug(ctx context.Context, m *guest, c unplugCall) (any, error
 		<-watch
 	}()
 	m.disks = plugged{} // whatever comes of it, look again
-	for _, d := range g.disksOf(vm) {
+	for _, d := range g.pluggable(vm) {
 		i := slices.IndexFunc(c.Change.RemoveDisks, func(id model.VolumeID) bool { return d.Socket == g.agent.SocketPath(Vhost, id) })
 		if i < 0 {
 			continue
@@ -200,6 +222,9 @@ func (g *guests) mayUnplug(ctx context.Context, vm model.VM, c command.VMUpdate)
 	for _, id := range c.RemoveDisks {
 		if !vm.HasDisk(id) {
 			return model.Errorf(model.NotFound, "the volume %s is not a disk of the vm %q", id, vm.Name)
+		}
+		if !slices.ContainsFunc(vm.OnBus(model.BusVirtio), func(d model.VMDisk) bool { return d.Volume == id }) {
+			return model.Errorf(model.Conflict, "a disk on SATA stays while the vm %q is on", vm.Name)
 		}
 	}
 	return nil

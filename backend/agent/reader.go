@@ -39,7 +39,7 @@ const (
 type reader struct {
 	agent  *Agent
 	volume model.VolumeID
-	snap   model.SnapshotID // zero: the volume as it is; then there is nothing to read
+	snap   model.SnapshotID // zero: the volume as it is
 	stop   context.CancelFunc
 	work   sync.WaitGroup
 }
@@ -162,12 +162,29 @@ func (r *reader) try(ctx context.Context, here func(context.Context) error,
 	return elsewhere(ctx, rec.Holder)
 }
 
-// readAt fills p with what lay at off when the snapshot was cut. p is aligned
-// (package iobuf).
+// readAt fills p with what lay at off when the snapshot was cut, or lies there now. p is
+// aligned (package iobuf).
 func (r *reader) readAt(ctx context.Context, p []byte, off int64) error {
+	if r.snap == 0 {
+		return r.do(ctx, 0,
+			func(ctx context.Context) error { return r.agent.readVolumeHere(ctx, r.volume, p, off) },
+			func(ctx context.Context, node model.NodeID) error { return r.readFrom(ctx, node, p, off) })
+	}
 	return r.do(ctx, 0,
 		func(ctx context.Context) error { return r.agent.readHere(ctx, r.snap, p, off) },
 		func(ctx context.Context, node model.NodeID) error { return r.readFrom(ctx, node, p, off) })
+}
+
+// readVolumeHere reads from a volume that this node holds.
+func (a *Agent) readVolumeHere(ctx context.Context, id model.VolumeID, p []byte, off int64) error {
+	h := a.holds.serving(id)
+	if h == nil {
+		return model.Errorf(model.Unavailable, "volume %s is not served here", id)
+	}
+	if size := h.volume.Size(); off < 0 || off > size || int64(len(p)) > size-off {
+		return model.Errorf(model.Invalid, "%d bytes at %d end after %d", len(p), off, size)
+	}
+	return h.volume.ReadAt(ctx, p, off)
 }
 
 // readHere reads from a snapshot of a volume that this node holds.

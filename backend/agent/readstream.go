@@ -21,13 +21,14 @@ import (
 
 const (
 	snapshotProto = "snapshot"
+	volumeProto   = "volume" // the same, of a volume as it is
 
 	readsAsked   = 24        // by all readers of this node at once; more of them wait
 	readsIdle    = 16        // connections that are kept for their next reads
 	readsServed  = 32        // for all other nodes at once; more of them wait
 	readMost     = 4 << 20   // bytes of one read
 	readErrorMax = 4 << 10   // bytes of an error
-	readRequest  = 8 + 8 + 4 // bytes: snapshot, offset, length
+	readRequest  = 8 + 8 + 4 // bytes: snapshot or volume, offset, length
 	readIdleMost = time.Minute
 	readIdleTime = 2 * time.Minute // of the other side
 	readSendTime = 30 * time.Second
@@ -48,16 +49,17 @@ func newReads() *reads {
 // A peerConn is a connection for reads, to whom, and when it was used last.
 type peerConn struct {
 	net.Conn
-	node model.NodeID
-	used time.Time
+	node  model.NodeID
+	proto string
+	used  time.Time
 }
 
 // take returns a connection to a node that is idle, or none.
-func (r *reads) take(node model.NodeID) (conn peerConn, found bool) {
+func (r *reads) take(node model.NodeID, proto string) (conn peerConn, found bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for i := len(r.idle) - 1; i >= 0; i-- {
-		if conn := r.idle[i]; conn.node == node && time.Since(conn.used) < readIdleMost {
+		if conn := r.idle[i]; conn.node == node && conn.proto == proto && time.Since(conn.used) < readIdleMost {
 			r.idle = slices.Delete(r.idle, i, i+1)
 			return conn, true
 		}
@@ -89,9 +91,25 @@ type readError struct {
 
 // serveReads answers another node's reads of snapshots of the volumes held here.
 func (a *Agent) serveReads(ctx context.Context, peer model.NodeID, conn net.Conn) {
+	a.serveReadsOf(ctx, peer, conn, func(ctx context.Context, id uint64, p []byte, off int64) error {
+		return a.readHere(ctx, model.SnapshotID(id), p, off)
+	})
+}
+
+// serveVolumeReads answers another node's reads of the volumes held here.
+func (a *Agent) serveVolumeReads(ctx context.Context, peer model.NodeID, conn net.Conn) {
+	a.serveReadsOf(ctx, peer, conn, func(ctx context.Context, id uint64, p []byte, off int64) error {
+		return a.readVolumeHere(ctx, model.VolumeID(id), p, off)
+	})
+}
+
+// A readFunc reads from what has an identifier.
+type readFunc func(ctx context.Context, id uint64, p []byte, off int64) error
+
+func (a *Agent) serveReadsOf(ctx context.Context, peer model.NodeID, conn net.Conn, read readFunc) {
 	defer conn.Close()
 	for {
-		err := a.serveRead(ctx, conn)
+		err := a.serveRead(ctx, conn, read)
 		switch {
 		case errors.Is(err, io.EOF):
 			return
@@ -103,7 +121,7 @@ func (a *Agent) serveReads(ctx context.Context, peer model.NodeID, conn net.Conn
 }
 
 // serveRead reads and answers one request. Its error is one of the connection.
-func (a *Agent) serveRead(ctx context.Context, conn net.Conn) error {
+func (a *Agent) serveRead(ctx context.Context, conn net.Conn, read readFunc) error {
 	if err := conn.SetReadDeadline(time.Now().Add(readIdleTime)); err != nil {
 		return err
 	}
@@ -111,7 +129,7 @@ func (a *Agent) serveRead(ctx context.Context, conn net.Conn) error {
 	if _, err := io.ReadFull(conn, head[:]); err != nil {
 		return err
 	}
-	id := model.SnapshotID(binary.LittleEndian.Uint64(head[:]))
+	id := binary.LittleEndian.Uint64(head[:])
 	off, n := int64(binary.LittleEndian.Uint64(head[8:])), binary.LittleEndian.Uint32(head[16:])
 	if n == 0 || n > readMost {
 		return model.Errorf(model.Invalid, "a read of %d bytes", n)
@@ -126,7 +144,7 @@ func (a *Agent) serveRead(ctx context.Context, conn net.Conn) error {
 	defer cancel()
 	b := iobuf.Get(int(n))
 	defer b.Release()
-	failed := a.readHere(ctx, id, b.Bytes, off)
+	failed := read(ctx, id, b.Bytes, off)
 	if err := conn.SetWriteDeadline(time.Now().Add(readSendTime)); err != nil {
 		return err
 	}
@@ -172,16 +190,20 @@ func (r *reader) readOnce(ctx context.Context, node model.NodeID, p []byte, off 
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	conn, found := all.take(node)
+	proto, id := snapshotProto, uint64(r.snap)
+	if r.snap == 0 {
+		proto, id = volumeProto, uint64(r.volume)
+	}
+	conn, found := all.take(node, proto)
 	if !found {
-		dialled, err := r.agent.cfg.Wire.Dial(ctx, node, snapshotProto)
+		dialled, err := r.agent.cfg.Wire.Dial(ctx, node, proto)
 		if err != nil {
 			return fmt.Errorf("reach the holder: %w", err)
 		}
-		conn = peerConn{Conn: dialled, node: node}
+		conn = peerConn{Conn: dialled, node: node, proto: proto}
 	}
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
-	told, err := ask(conn, r.snap, p, off)
+	told, err := ask(conn, id, p, off)
 	if !stop() || err != nil {
 		_ = conn.Close()
 	} else {
@@ -195,8 +217,8 @@ func (r *reader) readOnce(ctx context.Context, node model.NodeID, p []byte, off 
 
 // ask makes one request. told is what the other side says of it, err what is wrong
 // with the connection.
-func ask(conn net.Conn, id model.SnapshotID, p []byte, off int64) (told, err error) {
-	head := binary.LittleEndian.AppendUint64(nil, uint64(id))
+func ask(conn net.Conn, id uint64, p []byte, off int64) (told, err error) {
+	head := binary.LittleEndian.AppendUint64(nil, id)
 	head = binary.LittleEndian.AppendUint64(head, uint64(off))
 	head = binary.LittleEndian.AppendUint32(head, uint32(len(p)))
 	if _, err := conn.Write(head); err != nil {

@@ -74,16 +74,16 @@ func TestIdleConnections(t *testing.T) {
 	if len(r.idle) != readsIdle || closed != 1 {
 		t.Errorf("%d are kept and %d were closed", len(r.idle), closed)
 	}
-	if _, found := r.take(2); !found {
+	if _, found := r.take(2, ""); !found {
 		t.Error("the newest is not there")
 	}
-	if _, found := r.take(2); found {
+	if _, found := r.take(2, ""); found {
 		t.Error("one is there twice")
 	}
 	for i := range r.idle {
 		r.idle[i].used = time.Now().Add(-readIdleMost)
 	}
-	if _, found := r.take(1); found {
+	if _, found := r.take(1, ""); found {
 		t.Error("one that was idle for long is used")
 	}
 }

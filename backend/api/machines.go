@@ -60,13 +60,23 @@ func (s *Server) createVM(ctx context.Context, in *vmInput) (*out[schema.VM], er
 		if err != nil {
 			return nil, err
 		}
+		from.Bus = busOf(d.Bus)
 		spec.Disks = append(spec.Disks, from)
 	}
+	if spec.CDROMs, err = cdromsOf(view, in.Body.CDROMs); err != nil {
+		return nil, err
+	}
+	if spec.Seed, err = seedOf(in.Body.CloudInit); err != nil {
+		return nil, err
+	}
+	spec.BootOrder = in.Body.BootOrder
 	if spec.NICs, err = nicsOf(view, in.Body.NICs); err != nil {
 		return nil, err
 	}
-	draft := model.VM{Name: spec.Name, CPUs: spec.CPUs, Memory: spec.Memory, Boot: spec.Boot, Priority: spec.Priority, NICs: spec.NICs, Tags: spec.Tags, Description: spec.Description}
-	draft.Disks = make([]model.VMDisk, len(spec.Disks))
+	draft := model.VM{Name: spec.Name, CPUs: spec.CPUs, Memory: spec.Memory, Boot: spec.Boot, Priority: spec.Priority, NICs: spec.NICs, Tags: spec.Tags, Description: spec.Description, CDROMs: spec.CDROMs}
+	for _, d := range spec.Disks {
+		draft.Disks = append(draft.Disks, model.VMDisk{Bus: d.Bus})
+	}
 	if err := draft.Validate(); err != nil {
 		return nil, err
 	}
@@ -150,6 +160,9 @@ func (s *Server) changeVM(ctx context.Context, in *vmChangeInput) (*out[schema.V
 		return nil, err
 	}
 	if err := nicChanges(view, b, &c); err != nil {
+		return nil, err
+	}
+	if err := driveChanges(view, b, &c); err != nil {
 		return nil, err
 	}
 	add, err := diskChanges(view, b, &c)

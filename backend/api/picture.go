@@ -299,6 +299,7 @@ func (p *picture) vm(vm model.VM) schema.VM {
 			}
 		}
 	}
+	p.drives(vm, &o)
 	return o
 }
 

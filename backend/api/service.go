@@ -172,13 +172,19 @@ type VMSpec struct {
 	Priority    model.Priority
 	Tags        []string
 	Description string
+
+	CDROMs    []model.CDROM
+	BootOrder []string
+	Seed      *command.Seed
 }
 
-// A DiskFrom says where one disk comes from; exactly one field is set.
+// A DiskFrom says where one disk comes from; exactly one of the first three fields is set.
 type DiskFrom struct {
 	Size   model.Bytes    // a new, empty volume
 	Image  model.VolumeID // a new volume, a clone of this image
 	Volume model.VolumeID // this volume
+
+	Bus model.DriveBus
 }
 
 // Members changes who belongs to the cluster.

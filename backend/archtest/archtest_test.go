@@ -47,6 +47,7 @@ var allowed = map[string]string{
 	"api/schema":   "model",
 	"console":      "model",
 	"block/layout": "model must",
+	"cidata":       "must",
 	// level 2
 	"wire":         "model must pki sock",
 	"meta/state":   "meta/command model must",
@@ -61,7 +62,7 @@ var allowed = map[string]string{
 	"block/server": "block/disk block/layout wire sock iobuf model must",
 	// level 4
 	"auth":    "model",
-	"agent":   "unixsock block/volume block/server block/device block/disk block/layout vhost nbd virt console guard proc meta meta/command meta/state wire placement metrics iobuf model must",
+	"agent":   "unixsock cidata block/volume block/server block/device block/disk block/layout vhost nbd virt console guard proc meta meta/command meta/state wire placement metrics iobuf model must",
 	"control": "meta meta/command meta/state wire placement pki gossip model must",
 	// level 5
 	"api":    "spool fetch api/schema auth console meta/command meta/state metrics unixsock model must",

@@ -1,19 +1,23 @@
 package model
 
-import "slices"
+import (
+	"slices"
+	"strconv"
+)
 
 // MaxDisks bounds the disks of a machine: vda to vdp.
 const MaxDisks = 16
 
-// A VMDisk attaches a volume to a machine. Where the guest finds it is its slot's: vda is
-// slot 0, vdb slot 1, and so on.
+// A VMDisk attaches a volume to a machine. Where the guest finds one on virtio is its
+// slot's: vda is slot 0, vdb slot 1, and so on.
 type VMDisk struct {
 	Volume VolumeID `json:"volume"`
+	Bus    DriveBus `json:"bus,omitempty"`
 	Slot   int      `json:"slot,omitempty"` // below MaxDisks, each once; see PlacedDisks
 }
 
-// Device is what a guest usually calls the disk.
-func (d VMDisk) Device() string { return "vd" + string(rune('a'+d.Slot)) }
+// Device is the disk's name, also in a boot order: it keeps it when another is taken out.
+func (d VMDisk) Device() string { return string(BootDisk) + strconv.Itoa(d.Slot+1) }
 
 // PlacedDisks are a machine's disks, each with the slot it is in. Records of before disks
 // had slots, and those of new machines, have all in slot 0: they are in order.

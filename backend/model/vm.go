@@ -68,6 +68,11 @@ type VM struct {
 
 	Description string `json:"description,omitempty"` // for people
 
+	CDROMs    []CDROM  `json:"cdroms,omitempty"`
+	BootOrder []string `json:"boot_order,omitempty"` // empty: BootOrderOf says
+	// Seed is the state of what cloud-init reads; zero: there is nothing to read.
+	Seed uint64 `json:"seed,omitempty"`
+
 	Migration *Migration `json:"migration,omitempty"` // under way; Node is where from
 	Affinity  Affinity   `json:"affinity,omitzero"`
 	Limits    IOLimits   `json:"limits,omitzero"`
@@ -134,12 +139,15 @@ func (v VM) Validate() error {
 		return Errorf(Invalid, "memory of %d bytes is not a multiple of 1 MiB", v.Memory)
 	case v.Priority != "" && v.Priority != PriorityLow && v.Priority != PriorityNormal && v.Priority != PriorityHigh:
 		return Errorf(Invalid, "a vm's priority is low, normal or high, not %q", v.Priority)
-	case len(v.Disks) == 0 && v.Boot == nil:
-		return Errorf(Invalid, "a vm needs a disk or a kernel to start from")
+	case len(v.Disks) == 0 && len(v.CDROMs) == 0 && v.Boot == nil:
+		return Errorf(Invalid, "a vm needs a disk or a kernel to start from, or a cd-rom drive")
 	case v.Boot != nil && len(v.Boot.Append) > 2000:
 		return Errorf(Invalid, "a kernel command line has at most 2000 bytes, not %d", len(v.Boot.Append))
 	case len(v.NICs) > MaxNICs:
 		return Errorf(Invalid, "a vm has at most %d network cards, not %d", MaxNICs, len(v.NICs))
+	}
+	if err := v.validateDrives(); err != nil {
+		return err
 	}
 	for _, n := range v.NICs {
 		if err := n.Validate(); err != nil {

@@ -83,6 +83,10 @@ func (s *Server) serve(ctx context.Context, nc net.Conn) {
 	defer c.giveUp.Stop()
 	// When the server closes, reading ends; what was read until then is answered.
 	stop := context.AfterFunc(ctx, func() {
+		if s.cfg.Resumes {
+			c.abort()
+			return
+		}
 		_ = nc.SetReadDeadline(past)
 		c.giveUp.Reset(c.srv.drain)
 	})
@@ -108,11 +112,11 @@ func (s *Server) serve(ctx context.Context, nc net.Conn) {
 // past is a deadline that makes calls under way return at once.
 var past = time.Unix(1, 0)
 
-// abort cancels what is in flight, which the Device must honour, and makes
-// reading and writing the socket fail.
+// abort makes reading and writing the socket fail, and cancels what is in flight, which
+// the Device must honour. In this order: what is cancelled is not answered.
 func (c *conn) abort() {
-	c.cancel(errClosing)
 	_ = c.nc.SetDeadline(past)
+	c.cancel(errClosing)
 }
 
 // read takes requests until the client leaves, breaks the protocol, or the

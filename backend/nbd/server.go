@@ -20,7 +20,11 @@ type Config struct {
 	Name     string         // of the export; the empty name means it too
 	Device   Device
 	ReadOnly bool
-	Log      *slog.Logger // nil discards
+	// Resumes says that clients connect again and ask once more for what was not
+	// answered, as QEMU does for a guest. Then what is in flight when the Server closes
+	// is broken off without an answer, which the guest would have to take for a disk's.
+	Resumes bool
+	Log     *slog.Logger // nil discards
 }
 
 // The bounds of a Server.
@@ -67,7 +71,8 @@ func Listen(ctx context.Context, cfg Config) (*Server, error) {
 func (s *Server) URI() string { return "nbd+unix:///" + s.cfg.Name + "?socket=" + s.l.Path() }
 
 // Run serves until ctx ends. It then takes no more requests, lets those in
-// flight finish and be answered for up to ten seconds, and cancels the rest.
+// flight finish and be answered for up to ten seconds, and cancels the rest; with
+// Resumes it cancels them at once, and none of the cancelled is answered.
 // When it returns, no call to the Device is under way.
 func (s *Server) Run(ctx context.Context) error {
 	var conns sync.WaitGroup

@@ -213,7 +213,10 @@ func (s service) CreateVM(ctx context.Context, by model.Actor, spec api.VMSpec) 
 	vm = model.VM{
 		ID: model.NewID[model.VMID](), Name: spec.Name, CPUs: spec.CPUs, Memory: spec.Memory, Boot: spec.Boot,
 		Priority: spec.Priority, NICs: spec.NICs, Tags: spec.Tags, Description: spec.Description,
-		Disks: make([]model.VMDisk, len(spec.Disks)),
+		Disks: make([]model.VMDisk, len(spec.Disks)), CDROMs: spec.CDROMs,
+	}
+	for i, d := range spec.Disks {
+		vm.Disks[i].Bus = d.Bus
 	}
 	if err := vm.Validate(); err != nil {
 		return model.VM{}, err
@@ -257,6 +260,7 @@ func (s service) CreateVM(ctx context.Context, by model.Actor, spec api.VMSpec) 
 	out, err := s.n.meta.Apply(ctx, by, command.VMCreate{
 		ID: vm.ID, Name: vm.Name, CPUs: vm.CPUs, Memory: vm.Memory, Disks: vm.Disks, Boot: vm.Boot,
 		Priority: vm.Priority, NICs: vm.NICs, Tags: vm.Tags, Description: vm.Description,
+		CDROMs: vm.CDROMs, BootOrder: spec.BootOrder, Seed: spec.Seed,
 	})
 	if err != nil {
 		return model.VM{}, err

@@ -166,6 +166,15 @@ func (d Domain) ready() error {
 			return model.Errorf(model.Unavailable, "nothing serves disk %d at %s", i, disk.Socket)
 		}
 	}
+	for i, c := range d.CDROMs {
+		if c.Socket == "" {
+			continue
+		}
+		info, err := os.Stat(c.Socket)
+		if err != nil || info.Mode().Type() != os.ModeSocket {
+			return model.Errorf(model.Unavailable, "nothing serves cd-rom drive %d at %s", i, c.Socket)
+		}
+	}
 	return nil
 }
 

@@ -20,6 +20,7 @@ type NIC struct {
 	Bridge    string // of this node; empty: a user-mode network
 	VLAN      int    // zero: none
 	Connected bool
+	Boot      int // as in Disk
 }
 
 const maxNICs = model.MaxNICs
@@ -52,13 +53,17 @@ func (n NIC) xml() libvirtxml.DomainInterface {
 		Source:  &libvirtxml.DomainInterfaceSource{User: &libvirtxml.DomainInterfaceSourceUser{}},
 		Model:   &libvirtxml.DomainInterfaceModel{Type: string(n.Model)},
 		Link:    &libvirtxml.DomainInterfaceLink{State: "up"},
-		ROM:     &libvirtxml.DomainROM{Enabled: "no"}, // nothing starts from the network
+		ROM:     &libvirtxml.DomainROM{Enabled: "no"}, // with it a machine would try the network, unasked
+		Boot:    bootOrder(n.Boot),
 		Address: pciAddress(uint(nicBus+n.Slot), 0, 0),
 	}
 	if n.Bridge != "" {
 		out.Source = &libvirtxml.DomainInterfaceSource{
 			Bridge: &libvirtxml.DomainInterfaceSourceBridge{Bridge: n.Bridge},
 		}
+	}
+	if n.Boot != 0 {
+		out.ROM = nil
 	}
 	if n.VLAN != 0 {
 		out.VLan = &libvirtxml.DomainInterfaceVLan{Tags: []libvirtxml.DomainInterfaceVLanTag{{ID: uint(n.VLAN)}}}
@@ -83,6 +88,9 @@ func nicOf(in libvirtxml.DomainInterface) NIC {
 	}
 	if in.VLan != nil && len(in.VLan.Tags) == 1 {
 		n.VLAN = int(in.VLan.Tags[0].ID)
+	}
+	if in.Boot != nil {
+		n.Boot = int(in.Boot.Order)
 	}
 	if a := in.Address; a != nil && a.PCI != nil && a.PCI.Bus != nil {
 		n.Slot = int(*a.PCI.Bus) - nicBus

@@ -8,7 +8,7 @@ import "libvirt.org/go/libvirtxml"
 // for QEMU adds devices nowhere else.
 //
 //	bus 0          slot 1 the screen, 2 the channel's controller, 3 balloon, 4 random numbers,
-//	               5 to 7 the root ports, eight in each, 8 USB
+//	               5 to 7 the root ports, eight in each, 8 USB, 16 SCSI where it is needed
 //	bus 1 to 16    disks
 //	bus 17 to 24   network cards
 const (

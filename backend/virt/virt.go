@@ -50,7 +50,8 @@ type Domain struct {
 	Memory   model.Bytes
 	Disks    []Disk
 	NICs     []NIC
-	Kernel   *Kernel // nil: it boots from its first disk
+	CDROMs   []CDROM
+	Kernel   *Kernel // nil: it boots from what has a place in the boot order
 	Hardware int     // the version of its devices: Hardware, or that of a guest that runs
 }
 
@@ -67,12 +68,16 @@ const Placed = 2
 // A Disk is a vhost-user-blk back end. The guest finds it where its slot is: vda is slot
 // 0, vdb slot 1, ... QEMU connects to
 // the socket when the machine starts and again, once a second, whenever the
-// connection is lost.
+// connection is lost. A disk on SATA is an NBD server instead.
 type Disk struct {
 	Socket    string
-	Slot      int // below model.MaxDisks, each once
-	Queues    int // zero: one per CPU, at most 4
-	QueueSize int // zero: 128
+	Bus       model.DriveBus // virtio or SATA
+	Slot      int            // below model.MaxDisks, each once
+	Size      model.Bytes    // on SATA
+	Serial    string         // on SATA
+	Boot      int            // its place in the boot order, from 1; zero: the machine does not start from it
+	Queues    int            // zero: one per CPU, at most 4
+	QueueSize int            // zero: 128
 }
 
 // A Kernel starts a machine without a boot loader. The paths are on this node.

@@ -42,7 +42,7 @@ func testDomain() Domain {
 	return Domain{
 		ID: testVM, Name: "web-1 <&>", Revision: 42, CPUs: 2, Memory: 2 << 30,
 		Disks: []Disk{
-			{Socket: "/srv/run/vhost-a.sock"},
+			{Socket: "/srv/run/vhost-a.sock", Boot: 1},
 			{Socket: "/srv/run/vhost-b.sock", Queues: 1, QueueSize: 256},
 		},
 	}
@@ -54,6 +54,7 @@ func TestXML(t *testing.T) {
 	kernel := testDomain()
 	now := testDomain()
 	now.Hardware = 1
+	kernel.Disks[0].Boot = 0
 	kernel.Kernel = &Kernel{
 		Path: "/srv/files/k", Initrd: "/srv/files/i", Append: `console=ttyS0 a="<&>'"`,
 	}
@@ -67,6 +68,7 @@ func TestXML(t *testing.T) {
 		"kernel-tcg": {TCG, kernel},
 		"nics":       {TCG, nics},
 		"hardware":   {KVM, now},
+		"drives":     {KVM, drivesDomain()},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := testHypervisor(t, tt.accel).xml(tt.d)
@@ -116,6 +118,14 @@ func TestValidate(t *testing.T) {
 		"the vlan 4095":       func(d *Domain) { d.NICs, d.Hardware = testNICs(), 2; d.NICs[0].VLAN = 4095 },
 		"the vlan 1":          func(d *Domain) { d.NICs, d.Hardware = testNICs(), 2; d.NICs[1].VLAN = 1 },
 		"no network cards":    func(d *Domain) { d.NICs, d.Hardware = testNICs(), 1 },
+		"on the bus \"scsi\"": func(d *Domain) { d.Disks[1].Bus = model.BusSCSI },
+		"0 bytes on the bus":  func(d *Domain) { d.Disks[1].Bus = model.BusSATA },
+		"no slot 5 on sata": func(d *Domain) {
+			d.CDROMs = []CDROM{{Bus: model.BusSATA, Slot: 5}}
+			d.Disks[1].Bus, d.Disks[1].Size = model.BusSATA, 1<<30
+		},
+		"no slot 0 on scsi":   func(d *Domain) { d.CDROMs = []CDROM{{Bus: model.BusSCSI}, {Bus: model.BusSCSI}} },
+		"drive 0: the socket": func(d *Domain) { d.CDROMs = []CDROM{{Bus: model.BusSATA, Socket: "c.sock"}} },
 		"16 queues":           func(d *Domain) { d.Disks[0].Queues = 17 },
 		"power of two":        func(d *Domain) { d.Disks[0].QueueSize = 100 },
 	} {

@@ -71,8 +71,8 @@ func (d Domain) validate() error {
 	case len(d.Disks) > maxDisks:
 		return model.Errorf(model.Invalid,
 			"a machine has at most %d disks, not %d", maxDisks, len(d.Disks))
-	case len(d.Disks) == 0 && d.Kernel == nil:
-		return model.Errorf(model.Invalid, "a machine needs a disk or a kernel to start from")
+	case len(d.Disks) == 0 && len(d.CDROMs) == 0 && d.Kernel == nil:
+		return model.Errorf(model.Invalid, "a machine needs a disk or a kernel to start from, or a cd-rom drive")
 	case d.Kernel != nil && !filepath.IsAbs(d.Kernel.Path):
 		return model.Errorf(model.Invalid, "the kernel's path %q is not absolute", d.Kernel.Path)
 	case d.Kernel != nil && d.Kernel.Initrd != "" && !filepath.IsAbs(d.Kernel.Initrd):
@@ -104,6 +104,9 @@ func (d Domain) validate() error {
 				"disk %d: a queue's size is a power of two up to %d, not %d",
 				i, maxQueueSize, disk.QueueSize)
 		}
+	}
+	if err := d.validateDrives(); err != nil {
+		return err
 	}
 	return d.validateNICs()
 }
@@ -211,11 +214,14 @@ func (h *Hypervisor) devices(d Domain) *libvirtxml.DomainDeviceList {
 			Address: &libvirtxml.DomainAddress{USB: &libvirtxml.DomainAddressUSB{Bus: &zero, Port: "1"}},
 		}}
 	}
-	for i, disk := range d.Disks {
-		list.Disks = append(list.Disks, vhostDisk(disk, d))
-		if i == 0 && d.Kernel == nil {
-			list.Disks[i].Boot = &libvirtxml.DomainDeviceBoot{Order: 1}
+	sata := 0
+	for _, disk := range d.Disks {
+		if disk.Bus == model.BusSATA {
+			list.Disks = append(list.Disks, sataDisk(sata, disk))
+			sata++
+			continue
 		}
+		list.Disks = append(list.Disks, vhostDisk(disk, d))
 	}
 	for _, nic := range d.NICs {
 		list.Interfaces = append(list.Interfaces, nic.xml())
@@ -223,6 +229,7 @@ func (h *Hypervisor) devices(d Domain) *libvirtxml.DomainDeviceList {
 	if d.Hardware >= Placed {
 		place(list)
 	}
+	drives(list, d)
 	return list
 }
 
@@ -261,6 +268,7 @@ func vhostDisk(disk Disk, d Domain) libvirtxml.DomainDisk {
 			},
 		},
 		Target: &libvirtxml.DomainDiskTarget{Dev: targetOf(disk.Slot), Bus: "virtio"},
+		Boot:   bootOrder(disk.Boot),
 	}
 	if d.Hardware >= Placed {
 		out.Address = pciAddress(uint(diskBus+disk.Slot), 0, 0)

@@ -361,10 +361,11 @@ func (s *Service) CreateVM(ctx context.Context, by model.Actor, spec api.VMSpec)
 			}
 			d.Volume = v.ID
 		}
-		disks = append(disks, model.VMDisk{Volume: d.Volume})
+		disks = append(disks, model.VMDisk{Volume: d.Volume, Bus: d.Bus})
 	}
 	return as[model.VM](s.record.Apply(ctx, by, command.VMCreate{
 		ID: model.NewID[model.VMID](), Name: spec.Name, CPUs: spec.CPUs, Memory: spec.Memory, Disks: disks, Boot: spec.Boot, NICs: spec.NICs, Tags: spec.Tags, Description: spec.Description,
+		CDROMs: spec.CDROMs, BootOrder: spec.BootOrder, Seed: spec.Seed,
 	}))
 }
 

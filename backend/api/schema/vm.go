@@ -33,6 +33,10 @@ type VM struct {
 	ReturnsTo string   `json:"returns_to,omitempty" doc:"the node that a drain took it from"`
 
 	Limits IOLimits `json:"limits" doc:"of each of its disks"`
+
+	CDROMs    []CDROM  `json:"cdroms"`
+	BootOrder []string `json:"boot_order" doc:"disk1, cdrom1, nic1 and so on"`
+	CloudInit bool     `json:"cloud_init" doc:"whether there is something for cloud-init to read"`
 }
 
 // IOLimits bound what each disk of a machine does.
@@ -53,12 +57,22 @@ type VMStatus struct {
 // A VMDisk is a volume attached to a machine.
 type VMDisk struct {
 	Volume model.VolumeID `json:"volume"`
-	Device string         `json:"device" doc:"vda for the first slot, vdb for the second, ..."`
+	Device string         `json:"device" doc:"disk1, disk2, ..., by its slot, which it keeps; on virtio guests usually call the first vda"`
 	Name   string         `json:"name"`
+	Bus    DiskBus        `json:"bus" enum:"virtio,sata"`
 	Size   model.Bytes    `json:"size_bytes"`
 	Used   model.Bytes    `json:"used_bytes"`
 	State  VolumeState    `json:"state" enum:"healthy,degraded,unavailable"`
 }
+
+// A DiskBus is how a guest sees a disk.
+type DiskBus string
+
+// The buses, complete.
+const (
+	DiskVirtio DiskBus = "virtio"
+	DiskSATA   DiskBus = "sata"
+)
 
 // A VMSpec asks for a machine.
 type VMSpec struct {
@@ -72,6 +86,10 @@ type VMSpec struct {
 
 	Tags        []string `json:"tags,omitempty" maxItems:"16" doc:"the first groups machines"`
 	Description string   `json:"description,omitempty" maxLength:"1024"`
+
+	CDROMs    []CDROMSpec `json:"cdroms,omitempty" maxItems:"4"`
+	BootOrder []string    `json:"boot_order,omitempty" maxItems:"28" doc:"disk1, cdrom1, nic1 and so on; the first disk, then the CD-ROM drives unless given"`
+	CloudInit *CloudInit  `json:"cloud_init,omitempty"`
 
 	Priority model.Priority `json:"priority,omitempty" enum:"low,normal,high" doc:"whose turn it is when a node is lost and the others have not room for all; normal where none is given"`
 }
@@ -101,17 +119,22 @@ type VMChange struct {
 	Strict *bool     `json:"strict,omitempty" doc:"it runs on these two nodes only"`
 	Apart  *[]string `json:"apart,omitempty" maxItems:"8" doc:"groups of machines of which no two run on one node while another can take one"`
 
+	CDROMs    *[]CDROMSpec `json:"cdroms,omitempty" maxItems:"4" doc:"all of them; only what is in them changes while it is on"`
+	BootOrder *[]string    `json:"boot_order,omitempty" maxItems:"28" doc:"needs it to be off; empty: the first disk, then the CD-ROM drives"`
+	CloudInit *CloudInit   `json:"cloud_init,omitempty" doc:"read when it is started next; with nothing in it: none"`
+
 	IOPS    *int64       `json:"limit_iops,omitempty" minimum:"0" maximum:"10000000" doc:"requests a second of each of its disks, 10 at least; 0: no limit"`
 	IOBytes *model.Bytes `json:"limit_bytes_per_second,omitempty" minimum:"0" maximum:"1099511627776" doc:"read and written a second by each of its disks, 1 MiB at least; 0: no limit"`
 	IOBurst *int64       `json:"limit_burst_seconds,omitempty" minimum:"0" maximum:"3600" doc:"so many seconds' worth that a disk left unused it may make up for at once"`
 }
 
-// A DiskFrom says where one disk of a new machine comes from; exactly one of its
-// fields is set.
+// A DiskFrom says where one disk of a new machine comes from, by exactly one of the
+// size, the image and the volume.
 type DiskFrom struct {
 	Size   model.Bytes `json:"size_bytes,omitempty" doc:"a new, empty volume"`
 	Image  string      `json:"image,omitempty" maxLength:"63" doc:"a new volume, a copy of this image"`
 	Volume string      `json:"volume,omitempty" maxLength:"63" doc:"a volume that exists"`
+	Bus    DiskBus     `json:"bus,omitempty" enum:"virtio,sata" doc:"virtio unless given"`
 }
 
 // A PowerAction is what to do to a machine.

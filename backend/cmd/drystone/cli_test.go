@@ -143,7 +143,7 @@ func TestMachineCommands(t *testing.T) {
 
 	has(t, c.ok(t, "vm", "create", "web", "--cpus", "2", "--memory", "1G", "--disk", "2G", "--disk", "debian",
 		"--kernel", kernel, "--append", "quiet"), "machine web is made")
-	has(t, c.ok(t, "vm", "show", "web"), "vda", "vdb", "vmlinuz", "1 GiB")
+	has(t, c.ok(t, "vm", "show", "web"), "disk1", "disk2", "vmlinuz", "1 GiB")
 	has(t, c.ok(t, "vm", "start", "web", "--node", "n1"), "shall be on")
 	has(t, c.ok(t, "vm", "list"), "web", "n1")
 	has(t, c.ok(t, "vm", "edit", "web", "--iops", "500", "--mbps", "100", "--burst-seconds", "30"),

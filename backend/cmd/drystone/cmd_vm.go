@@ -42,6 +42,8 @@ type vmFlags struct {
 
 	priority    string
 	description string
+
+	drives driveFlags
 }
 
 func newVMCreate(a *app) *cobra.Command {
@@ -70,14 +72,15 @@ func newVMCreate(a *app) *cobra.Command {
 	c.Flags().IntVar(&f.cpus, "cpus", 1, "processors")
 	c.Flags().StringVar(&f.memory, "memory", "512M", "memory")
 	c.Flags().StringVar(&f.priority, "priority", string(model.PriorityNormal), priorityHelp)
-	c.Flags().StringArrayVar(&f.disks, "disk", nil, "a new disk: a size, or the name of an image to copy (may be repeated)")
-	c.Flags().StringArrayVar(&f.volumes, "volume", nil, "a volume that exists (may be repeated)")
+	c.Flags().StringArrayVar(&f.disks, "disk", nil, diskHelp)
+	c.Flags().StringArrayVar(&f.volumes, "volume", nil, "a volume that exists; with ,bus=sata as for --disk (may be repeated)")
 	c.Flags().StringArrayVar(&f.nics, "nic", nil, nicHelp)
 	c.Flags().StringArrayVar(&f.tags, "tag", nil, tagHelp)
 	c.Flags().StringVar(&f.description, "description", "", "what it is for")
 	c.Flags().StringVar(&f.kernel, "kernel", "", "file with a kernel to start from")
 	c.Flags().StringVar(&f.initrd, "initrd", "", "file with its initial RAM disk")
 	c.Flags().StringVar(&f.append, "append", "", "its command line")
+	f.drives.flags(c, `a CD-ROM drive with this image in it: IMAGE[,bus=sata|scsi]; "" for an empty one (may be repeated)`)
 	return c
 }
 
@@ -94,17 +97,25 @@ func (f vmFlags) spec(name string) (s schema.VMSpec, err error) {
 	if f.kernel == "" && (f.initrd != "" || f.append != "") {
 		return s, usagef("--initrd and --append go with --kernel")
 	}
-	for _, d := range f.disks {
-		if b, err := parseSize(d); err == nil {
-			s.Disks = append(s.Disks, schema.DiskFrom{Size: b})
-		} else {
-			s.Disks = append(s.Disks, schema.DiskFrom{Image: d})
+	for _, text := range f.disks {
+		source, d, err := diskSource("disk", text)
+		if err != nil {
+			return s, err
 		}
+		if d.Size, err = parseSize(source); err != nil {
+			d.Size, d.Image = 0, source
+		}
+		s.Disks = append(s.Disks, d)
 	}
-	for _, v := range f.volumes {
-		s.Disks = append(s.Disks, schema.DiskFrom{Volume: v})
+	for _, text := range f.volumes {
+		source, d, err := diskSource("volume", text)
+		if err != nil {
+			return s, err
+		}
+		d.Volume = source
+		s.Disks = append(s.Disks, d)
 	}
-	return s, nil
+	return s, f.drives.create(&s)
 }
 
 // boot hands the boot files to the cluster.
@@ -186,17 +197,18 @@ func printVM(w io.Writer, v schema.VM) {
 		"Because", v.Status.Reason, "Since", ago(v.Status.Since), "Node", v.NodeName, "Moves to", v.MovesTo,
 		"Processors", strconv.Itoa(v.CPUs), "Memory", size(v.Memory),
 		"Priority", string(v.Priority), "Prefers", wishes(v), "Apart from", strings.Join(v.Apart, ", "),
-		"Returns to", v.ReturnsTo, "Disks do at most", limits(v.Limits), "Kernel", boot, "Tags", strings.Join(v.Tags, ", "),
+		"Returns to", v.ReturnsTo, "Disks do at most", limits(v.Limits), "Kernel", boot, "Starts from", startsFrom(v), "Cloud-init", cloudInit(v), "Tags", strings.Join(v.Tags, ", "),
 		"Description", strings.ReplaceAll(v.Description, "\n", " "),
 	)
 	defer printNICs(w, v.NICs)
+	defer printDrives(w, v)
 	if len(v.Disks) == 0 {
 		return
 	}
 	say(w, "\n")
-	say(w, "DISK\tVOLUME\tSIZE\tUSED\tSTATE\n")
+	say(w, "DISK\tBUS\tVOLUME\tSIZE\tUSED\tSTATE\n")
 	for _, d := range v.Disks {
-		say(w, "%s\t%s\t%s\t%s\t%s\n", d.Device, d.Name, size(d.Size), size(d.Used), d.State)
+		say(w, "%s\t%s\t%s\t%s\t%s\t%s\n", d.Device, d.Bus, d.Name, size(d.Size), size(d.Used), d.State)
 	}
 }
 

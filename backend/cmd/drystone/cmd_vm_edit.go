@@ -29,6 +29,8 @@ type editFlags struct {
 	addDisks, removeDisks []string
 
 	iops, mbps, burst int64
+
+	drives driveFlags
 }
 
 func newVMEdit(a *app) *cobra.Command {
@@ -42,6 +44,9 @@ func newVMEdit(a *app) *cobra.Command {
 				return err
 			}
 			return a.with(cmd, func(c *client.Client) error {
+				if err := f.drives.edit(cmd.Context(), c, args[0], cmd.Flags().Changed, &change); err != nil {
+					return err
+				}
 				vm, err := c.ChangeVM(cmd.Context(), args[0], change)
 				if err != nil {
 					return err
@@ -76,6 +81,7 @@ func newVMEdit(a *app) *cobra.Command {
 	c.Flags().Int64Var(&f.iops, "iops", 0, "requests a second that each of its disks makes at most; 0 for no limit")
 	c.Flags().Int64Var(&f.mbps, "mbps", 0, "MiB a second that each of its disks reads and writes at most; 0 for no limit")
 	c.Flags().Int64Var(&f.burst, "burst-seconds", 0, "so many seconds' worth that a disk left unused it may make up for at once")
+	f.drives.editFlags(c)
 	return c
 }
 
@@ -118,7 +124,7 @@ func (f *editFlags) change(given func(flag string) bool) (c schema.VMChange, err
 		}
 		c.Memory = &b
 	}
-	if c.Empty() {
+	if c.Empty() && !f.drives.given(given) {
 		return c, usagef("nothing to change is given")
 	}
 	return c, nil

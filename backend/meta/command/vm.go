@@ -17,11 +17,25 @@ type VMCreate struct {
 
 	Tags        []string `json:"tags,omitempty"`
 	Description string   `json:"description,omitempty"`
+
+	CDROMs    []model.CDROM `json:"cdroms,omitempty"`
+	BootOrder []string      `json:"boot_order,omitempty"`
+	Seed      *Seed         `json:"seed,omitempty"`
 }
+
+// A Seed is a model.Seed that crosses the log.
+type Seed struct {
+	User Secret `json:"user"`
+	Meta Secret `json:"meta"`
+}
+
+// Model is what it says.
+func (s Seed) Model() model.Seed { return model.Seed{User: s.User.Secret, Meta: s.Meta.Secret} }
 
 // VMUpdate replaces what is not nil of a machine, which has to be off for all but the
 // priority, the affinity, the limits, the network cards, the disks that come and go, the
-// tags and the description.
+// images in its CD-ROM drives, what cloud-init reads if it reads something, the tags and
+// the description.
 // Cards are removed first, then changed, then added; the slots of those added are set by
 // the record. So are disks. While a machine is being migrated its cards and disks stay as
 // they are. Returns the model.VM.
@@ -56,6 +70,10 @@ type VMUpdate struct {
 	IOPS    *int64       `json:"iops,omitempty"`
 	IOBytes *model.Bytes `json:"io_bytes,omitempty"`
 	IOBurst *int64       `json:"io_burst,omitempty"`
+
+	CDROMs    *[]model.CDROM `json:"cdroms,omitempty"` // while it is on only the images in them change
+	BootOrder *[]string      `json:"boot_order,omitempty"`
+	Seed      *Seed          `json:"seed,omitempty"` // with nothing in it: there is none any more
 }
 
 // HasNICs reports whether something of the network cards is to change.
@@ -66,7 +84,7 @@ func (c VMUpdate) HasDisks() bool { return len(c.RemoveDisks)+len(c.AddDisks) > 
 
 // NeedsOff reports whether something is to change that no running machine can change.
 func (c VMUpdate) NeedsOff() bool {
-	return c.Name != nil || c.CPUs != nil || c.Memory != nil || c.Disks != nil || c.Boot != nil
+	return c.Name != nil || c.CPUs != nil || c.Memory != nil || c.Disks != nil || c.Boot != nil || c.BootOrder != nil
 }
 
 // VMPower says what a machine shall be. With a node, a machine that is stopped

@@ -37,6 +37,12 @@ type (
 		model.User
 		Hash string `json:"password_hash"`
 	}
+	// A seedRow is what cloud-init in a machine reads.
+	seedRow struct {
+		VM   model.VMID `json:"vm"`
+		User string     `json:"user"`
+		Meta string     `json:"meta"`
+	}
 	// A requestRow remembers what a request came to.
 	requestRow struct {
 		Request string          `json:"request"`
@@ -78,6 +84,7 @@ type tables struct {
 
 	snapshots *table[model.SnapshotID, model.Snapshot]
 	networks  *table[model.NetworkID, model.Network]
+	seeds     *table[model.VMID, seedRow]
 }
 
 // The tables' kinds. The SQL names are in snapshots: they do not change.
@@ -162,6 +169,12 @@ var (
 	}
 )
 
+var seedKind = &kind[model.VMID, seedRow]{
+	name: "vm_seeds", noun: "cloud-init data of vm",
+	key: func(s seedRow) model.VMID { return s.VM }, text: model.VMID.String,
+	order: func(a, b seedRow) int { return cmp.Compare(a.VM, b.VM) },
+}
+
 // clusterKey is the key of the one row of the cluster's table.
 const clusterKey = "cluster"
 
@@ -173,7 +186,7 @@ func newTables() tables {
 		disks: newTable(diskKind), volumes: newTable(volumeKind), deleted: newTable(deletedKind),
 		vms: newTable(vmKind), users: newTable(userKind), sessions: newTable(sessionKind),
 		tokens: newTable(tokenKind), requests: newTable(requestKind),
-		snapshots: newTable(snapshotKind), networks: newTable(networkKind),
+		snapshots: newTable(snapshotKind), networks: newTable(networkKind), seeds: newTable(seedKind),
 	}
 }
 

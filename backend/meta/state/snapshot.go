@@ -208,6 +208,8 @@ func (t *tables) load(w write, audits *auditTail) error {
 		return loadRow(t.snapshots, w)
 	case networkKind.name:
 		return loadRow(t.networks, w)
+	case seedKind.name:
+		return loadRow(t.seeds, w)
 	case auditTable:
 		var row model.AuditRow
 		if err := json.Unmarshal(w.body, &row); err != nil {

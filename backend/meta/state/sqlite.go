@@ -15,7 +15,7 @@ func tableNames() []string {
 	return []string{
 		clusterKind.name, nodeKind.name, removedKind.name, diskKind.name, volumeKind.name,
 		deletedKind.name, vmKind.name, userKind.name, sessionKind.name, tokenKind.name,
-		requestKind.name, auditTable, snapshotKind.name, networkKind.name,
+		requestKind.name, auditTable, snapshotKind.name, networkKind.name, seedKind.name,
 	}
 }
 

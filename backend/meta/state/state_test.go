@@ -157,7 +157,7 @@ func rows(v *View) map[string]any {
 		"cluster": jsonOf(v.cluster.rows), "nodes": jsonOf(v.nodes.rows), "removed": jsonOf(v.removed.rows),
 		"disks": jsonOf(v.disks.rows), "volumes": jsonOf(v.volumes.rows), "deleted": jsonOf(v.deleted.rows),
 		"vms": jsonOf(v.vms.rows), "users": jsonOf(v.users.rows), "sessions": jsonOf(v.sessions.rows),
-		"tokens": jsonOf(v.tokens.rows), "snapshots": jsonOf(v.snapshots.rows),
+		"tokens": jsonOf(v.tokens.rows), "seeds": jsonOf(v.seeds.rows), "snapshots": jsonOf(v.snapshots.rows),
 	}
 }
 

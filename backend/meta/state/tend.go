@@ -79,6 +79,9 @@ func (x *tx) mayRevert(c command.SnapshotRevert, v model.Volume) error {
 	if vm, attached := vmOf(x.vms, v.ID); attached && !isOff(vm) {
 		return model.Errorf(model.Conflict, "the volume %q belongs to the vm %q, which is on", v.Name, vm.Name)
 	}
+	if err := x.unread(v); err != nil {
+		return err
+	}
 	switch {
 	case v.Holder != 0 && v.Purpose != model.ForMaintenance:
 		return model.Errorf(model.Conflict, "the volume %q is in use on %s for %s",

@@ -132,6 +132,12 @@ func (v *View) VMOf(id model.VolumeID) (model.VM, bool) {
 	return cloneVM(vm), ok
 }
 
+// Seed returns what cloud-init in a machine reads; model.NotFound: nothing.
+func (v *View) Seed(id model.VMID) (model.Seed, error) {
+	row, err := v.seeds.find(id)
+	return model.Seed{User: model.NewSecret(row.User), Meta: model.NewSecret(row.Meta)}, err
+}
+
 // Networks returns the networks, in order of name.
 func (v *View) Networks() []model.Network { return slices.Clone(v.networks.sorted()) }
 

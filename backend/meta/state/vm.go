@@ -13,12 +13,15 @@ func vmObject(v model.VM) string { return "vm " + v.ID.String() + " " + v.Name }
 func (x *tx) vmCreate(c command.VMCreate) (any, error) {
 	vm := model.VM{
 		ID: c.ID, Name: c.Name, CPUs: c.CPUs, Memory: c.Memory, Priority: c.Priority, Disks: c.Disks, Boot: c.Boot,
-		NICs: addNICs(nil, c.NICs), Tags: c.Tags, Description: c.Description,
+		NICs: addNICs(nil, c.NICs), Tags: c.Tags, Description: c.Description, CDROMs: c.CDROMs,
 		Power: model.PowerOff, Status: model.VMStatus{State: model.VMStopped, Since: x.at}, Created: x.at,
 	}
 	x.object = vmObject(vm)
 	if _, taken := x.vms.get(c.ID); taken || c.ID == 0 {
 		return nil, model.Errorf(model.Conflict, "the identifier %s is a vm already", c.ID)
+	}
+	if err := x.drivesCreate(&vm, c); err != nil {
+		return nil, err
 	}
 	if err := x.validVM(vm); err != nil {
 		return nil, err
@@ -45,6 +48,9 @@ func (x *tx) validVM(vm model.VM) error {
 		if other, attached := vmOf(x.vms, d.Volume); attached && other.ID != vm.ID {
 			return model.Errorf(model.Conflict, "the volume %q belongs to the vm %q", v.Name, other.Name)
 		}
+	}
+	if err := x.validDrives(vm); err != nil {
+		return err
 	}
 	return x.validNICs(vm)
 }
@@ -105,6 +111,9 @@ func (x *tx) vmUpdate(c command.VMUpdate) (any, error) {
 	}
 	if c.Boot != nil {
 		vm.Boot = c.Boot
+	}
+	if err := x.drivesUpdate(&vm, c); err != nil {
+		return nil, err
 	}
 	if err := x.validVM(vm); err != nil {
 		return nil, err
@@ -293,6 +302,7 @@ func (x *tx) vmDelete(c command.VMDelete) (any, error) {
 		return nil, model.Errorf(model.Conflict, "the vm %q is not off", vm.Name)
 	}
 	drop(x, &x.vms, vm.ID)
+	drop(x, &x.seeds, vm.ID)
 	if !c.Disks {
 		return vm, nil
 	}

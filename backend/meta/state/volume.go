@@ -110,6 +110,9 @@ func (x *tx) forgetVolume(v model.Volume) error {
 		return model.Errorf(model.Conflict, "the volume %q is in use on %s for %s",
 			v.Name, x.nodeName(v.Holder), purposeWord(v.Purpose))
 	}
+	if err := x.unread(v); err != nil {
+		return err
+	}
 	x.dropSnapshots(v.ID)
 	drop(x, &x.volumes, v.ID)
 	return put(x, &x.deleted, deletedRow{ID: v.ID, At: x.at})
@@ -152,6 +155,9 @@ func (x *tx) volumeAcquire(c command.VolumeAcquire) (any, error) {
 	case model.ForExport:
 		if attached && vm.Power == model.PowerOn {
 			return nil, model.Errorf(model.Conflict, "the volume %q belongs to the vm %q, which is on", v.Name, vm.Name)
+		}
+		if err := x.unread(v); err != nil {
+			return nil, err
 		}
 	case model.ForMaintenance:
 	default:

@@ -1391,10 +1391,32 @@ export interface components {
             /** @description nodes that have only certificates by the root before */
             waiting?: string[];
         };
+        CDROM: {
+            /** @enum {string} */
+            bus: "sata" | "scsi";
+            image: string;
+            name: string;
+            /** Format: int64 */
+            size_bytes: number;
+        };
+        CDROMSpec: {
+            /**
+             * @description sata unless given; scsi (virtio) is for guests without a driver for that
+             * @enum {string}
+             */
+            bus?: "sata" | "scsi";
+            /** @description an image of the library; empty: nothing is in it */
+            image?: string;
+        };
         CloneSpec: {
             name: string;
             /** @description name of a snapshot of the volume; without it, as it is now */
             snapshot?: string;
+        };
+        CloudInit: {
+            /** @description the machine's identifier and name unless given */
+            meta_data?: string;
+            user_data?: string;
         };
         Cluster: {
             accel: string;
@@ -1524,6 +1546,11 @@ export interface components {
             since: string;
         };
         DiskFrom: {
+            /**
+             * @description virtio unless given
+             * @enum {string}
+             */
+            bus?: "virtio" | "sata";
             /** @description a new volume, a copy of this image */
             image?: string;
             /**
@@ -2220,6 +2247,11 @@ export interface components {
             /** @description name of the node for where that one cannot be */
             backup?: string;
             boot?: components["schemas"]["Boot"];
+            /** @description disk1, cdrom1, nic1 and so on */
+            boot_order: string[];
+            cdroms: components["schemas"]["CDROM"][];
+            /** @description whether there is something for cloud-init to read */
+            cloud_init: boolean;
             /** Format: int64 */
             cpus: number;
             /** Format: date-time */
@@ -2257,6 +2289,12 @@ export interface components {
             apart?: string[];
             /** @description the node for where that one cannot be; empty: none */
             backup?: string;
+            /** @description needs it to be off; empty: the first disk, then the CD-ROM drives */
+            boot_order?: string[];
+            /** @description all of them; only what is in them changes while it is on */
+            cdroms?: components["schemas"]["CDROMSpec"][];
+            /** @description read when it is started next; with nothing in it: none */
+            cloud_init?: components["schemas"]["CloudInit"];
             /** Format: int64 */
             cpus?: number;
             description?: string;
@@ -2292,6 +2330,8 @@ export interface components {
             tags?: string[];
         };
         VMDisk: {
+            /** @enum {string} */
+            bus: "virtio" | "sata";
             /** @description vda for the first slot, vdb for the second, ... */
             device: string;
             name: string;
@@ -2318,6 +2358,10 @@ export interface components {
         };
         VMSpec: {
             boot?: components["schemas"]["Boot"];
+            /** @description disk1, cdrom1, nic1 and so on; the first disk, then the CD-ROM drives unless given */
+            boot_order?: string[];
+            cdroms?: components["schemas"]["CDROMSpec"][];
+            cloud_init?: components["schemas"]["CloudInit"];
             /** Format: int64 */
             cpus: number;
             description?: string;

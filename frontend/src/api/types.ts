@@ -25,6 +25,7 @@ export type EventFrame = Schemas['EventFrame'];
 export type FileRef = Schemas['FileRef'];
 export type History = Schemas['History'];
 export type ImportEvent = Schemas['ImportEvent'];
+export type CDROM = Schemas['CDROM'];
 export type LoginResult = Schemas['LoginResult'];
 export type Member = Schemas['Member'];
 export type MetricsFrame = Schemas['MetricsFrame'];

@@ -1,4 +1,5 @@
 import type { Texts } from './en';
+import { drive } from './drive.de';
 import { vm } from './vm.de';
 
 export const de: Texts = {
@@ -422,6 +423,7 @@ export const de: Texts = {
     unavailable_one: '{{count}} Volume ist nicht erreichbar.',
     unavailable_other: '{{count}} Volumes sind nicht erreichbar.',
   },
+  drive,
   vm,
   volume: {
     columns_one: '{{count}} Spalte',

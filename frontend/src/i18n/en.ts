@@ -1,3 +1,4 @@
+import { drive } from './drive.en';
 import { vm } from './vm.en';
 
 /** Every sentence of the app. The other languages have exactly these keys. */
@@ -413,6 +414,7 @@ export const en = {
     unavailable_one: '{{count}} volume cannot be reached.',
     unavailable_other: '{{count}} volumes cannot be reached.',
   },
+  drive,
   vm,
   volume: {
     columns_one: '{{count}} column',

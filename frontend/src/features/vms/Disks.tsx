@@ -53,6 +53,7 @@ export function Disks({ vm }: { vm: VM }) {
             {d.name}
           </Link>
           <span>{format.bytes(d.size_bytes)}</span>
+          {d.bus === 'sata' && <span>SATA</span>}
           <VolumeMark state={d.state} />
           {rights.administer && (
             <ActionIcon

@@ -218,8 +218,18 @@ function Limits({ limit, onChange }: { limit: Limit; onChange: (l: Limit) => voi
 }
 
 /** What differs from what the machine is. */
-/** All but its network cards and disks. */
-type Plain = Omit<VMChange, 'add_nics' | 'set_nics' | 'remove_nics' | 'add_disks' | 'remove_disks'>;
+/** All but its network cards, disks and drives. */
+type Plain = Omit<
+  VMChange,
+  | 'add_nics'
+  | 'set_nics'
+  | 'remove_nics'
+  | 'add_disks'
+  | 'remove_disks'
+  | 'cdroms'
+  | 'boot_order'
+  | 'cloud_init'
+>;
 
 export function changes(vm: VM, wanted: Required<Plain>): Plain {
   const is: Required<Plain> = { ...vm, ...wishOf(vm), ...limitOf(vm) };

@@ -18,6 +18,7 @@ import { possible, power } from './actions';
 import { Cards } from './Cards';
 import { Disks } from './Disks';
 import { Charts } from './Charts';
+import { Drives } from './Drives';
 import { limitsOf } from './limits';
 import { VMMenu } from './VMMenu';
 import classes from './vms.module.css';
@@ -103,6 +104,7 @@ function Body({ vm }: { vm: VM }) {
         <div className={classes.facts}>
           <About vm={vm} />
           <Disks vm={vm} />
+          <Drives vm={vm} />
           <Cards vm={vm} />
           <Panel title={t('vm.events')}>
             <Events vm={vm} />
@@ -131,7 +133,7 @@ function About({ vm }: { vm: VM }) {
           ...(vm.apart.length > 0 ? [[t('vm.wish.apart'), vm.apart.join(', ')] as const] : []),
           ...(vm.returns_to ? [[t('vm.wish.returns'), vm.returns_to] as const] : []),
           ...limitsOf(vm.limits, format, t).map((l) => [t('vm.limit.title'), l] as const),
-          [t('vm.boot'), vm.boot ? vm.boot.kernel.name : t('vm.bootDisk')],
+          [t('vm.boot'), vm.boot ? vm.boot.kernel.name : vm.boot_order.join(', ')],
           ...(vm.boot?.append
             ? [[t('vm.append'), <code key="a">{vm.boot.append}</code>] as const]
             : []),
