@@ -11,7 +11,7 @@ import (
 func drivesDomain() Domain {
 	d := testDomain()
 	d.Disks[0].Boot = 0
-	d.Disks[1] = Disk{Socket: "/srv/run/nbd-b.sock", Bus: model.BusSATA, Size: 64 << 20, Serial: "0123456789abcdef", Boot: 3}
+	d.Disks[1] = Disk{Socket: "/srv/run/nbd-b.sock", Slot: 1, Bus: model.BusSATA, Size: 64 << 20, Serial: "0123456789abcdef", Boot: 3}
 	d.CDROMs = []CDROM{
 		{Bus: model.BusSATA},
 		{Bus: model.BusSCSI, Socket: "/srv/run/cd-a.sock", Boot: 1},

@@ -43,7 +43,7 @@ func testDomain() Domain {
 		ID: testVM, Name: "web-1 <&>", Revision: 42, CPUs: 2, Memory: 2 << 30,
 		Disks: []Disk{
 			{Socket: "/srv/run/vhost-a.sock", Boot: 1},
-			{Socket: "/srv/run/vhost-b.sock", Queues: 1, QueueSize: 256},
+			{Socket: "/srv/run/vhost-b.sock", Slot: 1, Queues: 1, QueueSize: 256},
 		},
 	}
 }

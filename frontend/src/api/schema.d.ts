@@ -2332,7 +2332,7 @@ export interface components {
         VMDisk: {
             /** @enum {string} */
             bus: "virtio" | "sata";
-            /** @description vda for the first slot, vdb for the second, ... */
+            /** @description disk1, disk2, ..., by its slot, which it keeps; on virtio guests usually call the first vda */
             device: string;
             name: string;
             /** Format: int64 */

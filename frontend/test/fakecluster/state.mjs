@@ -453,7 +453,7 @@ export class State {
       const v = this.volumes.find((y) => y.id === d);
       if (!v) return [];
       const { id, name, size_bytes, used_bytes, state } = v;
-      const device = `vd${String.fromCharCode(97 + i)}`;
+      const device = `disk${i + 1}`;
       return [{ volume: id, device, name, size_bytes, used_bytes, state }];
     });
     return { ...x, disks };
