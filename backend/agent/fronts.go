@@ -110,7 +110,7 @@ func (g *guests) openFronts(ctx context.Context, m *guest, vm model.VM) error {
 		g.setFronts(m, append(m.fronts, f))
 	}
 	m.limit(vm.Limits)
-	return nil
+	return g.serveFlash(ctx, m, vm, owner)
 }
 
 // limit bounds what each disk of the guest does, from now on.
@@ -122,9 +122,9 @@ func (m *guest) limit(l model.IOLimits) {
 	}
 }
 
-// serving reports whether every disk of a machine is served.
+// serving reports whether every disk of a machine is served, and its NVRAM.
 func (g *guests) serving(m *guest, vm model.VM) bool {
-	if len(m.fronts) != len(vm.Disks) {
+	if len(m.fronts) != len(vm.Disks) || !m.servesFlash(vm) {
 		return false
 	}
 	for i, f := range m.fronts {
@@ -141,6 +141,7 @@ func (g *guests) serving(m *guest, vm model.VM) bool {
 }
 
 func (g *guests) closeFronts(m *guest) {
+	g.closeFlash(m)
 	for _, f := range m.fronts {
 		f.close()
 	}
@@ -160,11 +161,14 @@ func (g *guests) setFronts(m *guest, fronts []*front) {
 func (g *guests) closeAll() {
 	g.mu.Lock()
 	var all []*front
+	var wait sync.WaitGroup
 	for _, m := range g.all {
 		all = append(all, m.seen...)
+		if m.flash != nil {
+			wait.Go(m.flash.close)
+		}
 	}
 	g.mu.Unlock()
-	var wait sync.WaitGroup
 	for _, f := range all {
 		wait.Go(f.close)
 	}

@@ -47,6 +47,8 @@ type guest struct {
 	wake bool     // something changed while it ran
 	seen []*front // what fronts was last
 
+	flash *flash // nil: it has no NVRAM, or it is not served; changed only by the goroutine
+
 	// Of the goroutine, of which there is one at a time.
 	fronts   []*front
 	failures int
@@ -378,6 +380,7 @@ func (g *guests) domain(ctx context.Context, vm model.VM) (virt.Domain, error) {
 		return virt.Domain{}, err
 	}
 	d := virt.Domain{ID: vm.ID, Name: vm.Name, CPUs: vm.CPUs, Memory: vm.Memory, NICs: nics, Kernel: kernel, Hardware: virt.Hardware}
+	d.Firmware = g.agent.firmware(vm)
 	for _, disk := range vm.Disks {
 		d.Disks = append(d.Disks, virt.Disk{Socket: g.agent.SocketPath(Vhost, disk.Volume), Queues: frontQueues(vm)})
 	}

@@ -53,7 +53,10 @@ func (s *Server) createVM(ctx context.Context, in *vmInput) (*out[schema.VM], er
 	}
 	spec := VMSpec{
 		Name: in.Body.Name, CPUs: in.Body.CPUs, Memory: in.Body.Memory, Boot: in.Body.Boot, Priority: in.Body.Priority,
-		Tags: in.Body.Tags, Description: in.Body.Description,
+		Tags: in.Body.Tags, Description: in.Body.Description, Firmware: in.Body.Firmware,
+	}
+	if spec.NVRAM, err = nvramFrom(view, in.Body); err != nil {
+		return nil, err
 	}
 	for i, d := range in.Body.Disks {
 		from, err := diskFrom(view, i, d)
@@ -65,7 +68,7 @@ func (s *Server) createVM(ctx context.Context, in *vmInput) (*out[schema.VM], er
 	if spec.NICs, err = nicsOf(view, in.Body.NICs); err != nil {
 		return nil, err
 	}
-	draft := model.VM{Name: spec.Name, CPUs: spec.CPUs, Memory: spec.Memory, Boot: spec.Boot, Priority: spec.Priority, NICs: spec.NICs, Tags: spec.Tags, Description: spec.Description}
+	draft := model.VM{Name: spec.Name, CPUs: spec.CPUs, Memory: spec.Memory, Boot: spec.Boot, Priority: spec.Priority, NICs: spec.NICs, Tags: spec.Tags, Description: spec.Description, Firmware: spec.Firmware}
 	draft.Disks = make([]model.VMDisk, len(spec.Disks))
 	if err := draft.Validate(); err != nil {
 		return nil, err
@@ -100,6 +103,23 @@ func diskFrom(view *state.View, i int, d schema.DiskFrom) (DiskFrom, error) {
 	return DiskFrom{Size: d.Size}, model.ValidateSize(d.Size)
 }
 
+// nvramFrom resolves the NVRAM that a new machine is to have; zero: a new one, or none.
+func nvramFrom(view *state.View, spec schema.VMSpec) (model.VolumeID, error) {
+	if spec.NVRAM == "" {
+		return 0, nil
+	}
+	v, err := view.FindVolume(spec.NVRAM)
+	switch {
+	case err != nil:
+		return 0, err
+	case !spec.Firmware.UEFI():
+		return 0, model.Errorf(model.Invalid, "an NVRAM goes with the firmware uefi or uefi-secure")
+	case v.Kind != model.VolumeNVRAM:
+		return 0, model.Errorf(model.Invalid, "the volume %q is not an NVRAM", v.Name)
+	}
+	return v.ID, nil
+}
+
 type vmChangeInput struct {
 	Ref  string `path:"ref" minLength:"1" maxLength:"63"`
 	Body schema.VMChange
@@ -122,6 +142,7 @@ func (s *Server) changeVM(ctx context.Context, in *vmChangeInput) (*out[schema.V
 		VM: was.ID, Name: b.Name, CPUs: b.CPUs, Memory: b.Memory, Priority: b.Priority, Strict: b.Strict, Apart: b.Apart,
 		Tags: b.Tags, Description: b.Description,
 		IOPS: b.IOPS, IOBytes: b.IOBytes, IOBurst: b.IOBurst,
+		Firmware: b.Firmware,
 	}
 	if c.Prefer, err = s.wished(ctx, b.Prefer); err != nil {
 		return nil, err
@@ -132,8 +153,7 @@ func (s *Server) changeVM(ctx context.Context, in *vmChangeInput) (*out[schema.V
 	if err := nicChanges(view, b, &c); err != nil {
 		return nil, err
 	}
-	o, err := s.Record.Apply(ctx, by(ctx), c)
-	vm, _ := o.(model.VM)
+	vm, err := s.Service.UpdateVM(ctx, by(ctx), c)
 	return s.vmOf(ctx, vm, err)
 }
 

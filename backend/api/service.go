@@ -7,6 +7,7 @@ import (
 
 	"drystone.example/drystone/backend/api/schema"
 	"drystone.example/drystone/backend/console"
+	"drystone.example/drystone/backend/meta/command"
 	"drystone.example/drystone/backend/model"
 )
 
@@ -122,6 +123,10 @@ type Machines interface {
 	// fails or ctx ends nothing is left behind.
 	CreateVM(ctx context.Context, by model.Actor, spec VMSpec) (model.VM, error)
 
+	// UpdateVM changes a machine's record; of the NVRAM in c it sees to itself, if the
+	// firmware is to change. After an error nothing is left behind.
+	UpdateVM(ctx context.Context, by model.Actor, c command.VMUpdate) (model.VM, error)
+
 	// Spare is what the nodes have for machines.
 	Spare(ctx context.Context) schema.Spare
 
@@ -165,6 +170,9 @@ type VMSpec struct {
 	Priority    model.Priority
 	Tags        []string
 	Description string
+
+	Firmware model.Firmware
+	NVRAM    model.VolumeID // zero: a new one, if the firmware needs one
 }
 
 // A DiskFrom says where one disk comes from; exactly one field is set.

@@ -111,8 +111,8 @@ var past = time.Unix(1, 0)
 // abort cancels what is in flight, which the Device must honour, and makes
 // reading and writing the socket fail.
 func (c *conn) abort() {
-	c.cancel(errClosing)
 	_ = c.nc.SetDeadline(past)
+	c.cancel(errClosing)
 }
 
 // read takes requests until the client leaves, breaks the protocol, or the
@@ -290,6 +290,11 @@ func (c *conn) start(r *request) {
 func (c *conn) serveRequests(first *request) {
 	for r, ok := first, true; ok; r, ok = <-c.work {
 		c.execute(r)
+		if errors.Is(r.err, ErrHangUp) {
+			c.abort()
+			c.recycle(r)
+			continue
+		}
 		c.out.add(r)
 	}
 }

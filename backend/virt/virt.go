@@ -50,8 +50,9 @@ type Domain struct {
 	Memory   model.Bytes
 	Disks    []Disk
 	NICs     []NIC
-	Kernel   *Kernel // nil: it boots from its first disk
-	Hardware int     // the version of its devices: Hardware, or that of a guest that runs
+	Kernel   *Kernel   // nil: it boots from its first disk
+	Firmware *Firmware // nil: BIOS
+	Hardware int       // the version of its devices: Hardware, or that of a guest that runs
 }
 
 // Hardware is the version of the devices that a machine is started with: 1 has a USB

@@ -363,9 +363,29 @@ func (s *Service) CreateVM(ctx context.Context, by model.Actor, spec api.VMSpec)
 		}
 		disks = append(disks, model.VMDisk{Volume: d.Volume})
 	}
+	if spec.Firmware.UEFI() && spec.NVRAM == 0 {
+		v, err := s.makeVolume(ctx, by, schema.VolumeSpec{Name: spec.Name + "-nvram", Size: model.NVRAMSize, Copies: 2}, model.VolumeNVRAM)
+		if err != nil {
+			return model.VM{}, err
+		}
+		spec.NVRAM = v.ID
+	}
 	return as[model.VM](s.record.Apply(ctx, by, command.VMCreate{
+		Firmware: spec.Firmware, NVRAM: spec.NVRAM,
 		ID: model.NewID[model.VMID](), Name: spec.Name, CPUs: spec.CPUs, Memory: spec.Memory, Disks: disks, Boot: spec.Boot, NICs: spec.NICs, Tags: spec.Tags, Description: spec.Description,
 	}))
+}
+
+// UpdateVM makes no volume but an empty NVRAM.
+func (s *Service) UpdateVM(ctx context.Context, by model.Actor, c command.VMUpdate) (model.VM, error) {
+	if c.Firmware != nil && c.Firmware.UEFI() {
+		v, err := s.makeVolume(ctx, by, schema.VolumeSpec{Name: c.VM.String() + "-nvram", Size: model.NVRAMSize, Copies: 2}, model.VolumeNVRAM)
+		if err != nil {
+			return model.VM{}, err
+		}
+		c.NVRAM = v.ID
+	}
+	return as[model.VM](s.record.Apply(ctx, by, c))
 }
 
 func (s *Service) PowerVM(ctx context.Context, by model.Actor, id model.VMID, do schema.PowerAction, node model.NodeID) (model.VM, error) {

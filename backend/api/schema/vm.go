@@ -33,6 +33,9 @@ type VM struct {
 	ReturnsTo string   `json:"returns_to,omitempty" doc:"the node that a drain took it from"`
 
 	Limits IOLimits `json:"limits" doc:"of each of its disks"`
+
+	Firmware model.Firmware `json:"firmware" enum:"bios,uefi,uefi-secure" doc:"what starts it"`
+	NVRAM    *VMDisk        `json:"nvram,omitempty" doc:"the volume with what its firmware remembers, if that is UEFI; it is none of its disks"`
 }
 
 // IOLimits bound what each disk of a machine does.
@@ -72,6 +75,9 @@ type VMSpec struct {
 	Tags        []string `json:"tags,omitempty" maxItems:"16" doc:"the first groups machines"`
 	Description string   `json:"description,omitempty" maxLength:"1024"`
 
+	Firmware model.Firmware `json:"firmware,omitempty" enum:"bios,uefi,uefi-secure" doc:"what starts it; uefi-secure starts only what is signed with Microsoft's keys; bios unless given"`
+	NVRAM    string         `json:"nvram,omitempty" maxLength:"63" doc:"a volume that is an NVRAM, as a clone of another machine's, for UEFI; a new one unless given"`
+
 	Priority model.Priority `json:"priority,omitempty" enum:"low,normal,high" doc:"whose turn it is when a node is lost and the others have not room for all; normal where none is given"`
 }
 
@@ -94,6 +100,8 @@ type VMChange struct {
 	Backup *string   `json:"backup,omitempty" maxLength:"63" doc:"the node for where that one cannot be; empty: none"`
 	Strict *bool     `json:"strict,omitempty" doc:"it runs on these two nodes only"`
 	Apart  *[]string `json:"apart,omitempty" maxItems:"8" doc:"groups of machines of which no two run on one node while another can take one"`
+
+	Firmware *model.Firmware `json:"firmware,omitempty" enum:"bios,uefi,uefi-secure" doc:"with a new NVRAM; needs it to be off"`
 
 	IOPS    *int64       `json:"limit_iops,omitempty" minimum:"0" maximum:"10000000" doc:"requests a second of each of its disks, 10 at least; 0: no limit"`
 	IOBytes *model.Bytes `json:"limit_bytes_per_second,omitempty" minimum:"0" maximum:"1099511627776" doc:"read and written a second by each of its disks, 1 MiB at least; 0: no limit"`

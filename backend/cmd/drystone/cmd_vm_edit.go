@@ -26,12 +26,14 @@ type editFlags struct {
 	tags, addNICs, setNICs, removeNICs []string
 
 	iops, mbps, burst int64
+
+	firmware string
 }
 
 func newVMEdit(a *app) *cobra.Command {
 	var f editFlags
 	c := &cobra.Command{
-		Use: "edit VM", Short: "Change a machine; its name, processors and memory only while it is off",
+		Use: "edit VM", Short: "Change a machine; its name, processors, memory and firmware only while it is off",
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			change, err := f.change(cmd.Flags().Changed)
@@ -62,6 +64,7 @@ func newVMEdit(a *app) *cobra.Command {
 	c.Flags().StringArrayVar(&f.removeNICs, "remove-nic", nil, "take out the network card of this address (may be repeated)")
 	c.Flags().StringArrayVar(&f.setNICs, "set-nic", nil,
 		"change a network card: mac=MAC[,net=NAME][,model=MODEL][,connected|disconnected] (may be repeated)")
+	c.Flags().StringVar(&f.firmware, "firmware", "", firmwareHelp+"; what the one before remembered is forgotten")
 	c.Flags().Int64Var(&f.iops, "iops", 0, "requests a second that each of its disks makes at most; 0 for no limit")
 	c.Flags().Int64Var(&f.mbps, "mbps", 0, "MiB a second that each of its disks reads and writes at most; 0 for no limit")
 	c.Flags().Int64Var(&f.burst, "burst-seconds", 0, "so many seconds' worth that a disk left unused it may make up for at once")
@@ -90,6 +93,7 @@ func (f *editFlags) change(given func(flag string) bool) (c schema.VMChange, err
 	if c.SetNICs, err = nicChanges(f.setNICs); err != nil {
 		return c, err
 	}
+	set(&c.Firmware, (*model.Firmware)(&f.firmware), given("firmware"))
 	set(&c.IOPS, &f.iops, given("iops"))
 	set(&c.IOBurst, &f.burst, given("burst-seconds"))
 	if given("mbps") {

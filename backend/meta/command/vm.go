@@ -17,6 +17,9 @@ type VMCreate struct {
 
 	Tags        []string `json:"tags,omitempty"`
 	Description string   `json:"description,omitempty"`
+
+	Firmware model.Firmware `json:"firmware,omitempty"`
+	NVRAM    model.VolumeID `json:"nvram,omitzero"` // for UEFI and only for that
 }
 
 // VMUpdate replaces what is not nil of a machine, which has to be off for all but the
@@ -50,6 +53,11 @@ type VMUpdate struct {
 	IOPS    *int64       `json:"iops,omitempty"`
 	IOBytes *model.Bytes `json:"io_bytes,omitempty"`
 	IOBurst *int64       `json:"io_burst,omitempty"`
+
+	// Firmware comes with an NVRAM of its own, if it is UEFI; that of the firmware before
+	// is forgotten, unless it has snapshots: then it is a Conflict.
+	Firmware *model.Firmware `json:"firmware,omitempty"`
+	NVRAM    model.VolumeID  `json:"nvram,omitzero"`
 }
 
 // HasNICs reports whether something of the network cards is to change.
@@ -57,7 +65,8 @@ func (c VMUpdate) HasNICs() bool { return len(c.RemoveNICs)+len(c.SetNICs)+len(c
 
 // NeedsOff reports whether something is to change that no running machine can change.
 func (c VMUpdate) NeedsOff() bool {
-	return c.Name != nil || c.CPUs != nil || c.Memory != nil || c.Disks != nil || c.Boot != nil
+	return c.Name != nil || c.CPUs != nil || c.Memory != nil || c.Disks != nil || c.Boot != nil ||
+		c.Firmware != nil
 }
 
 // VMPower says what a machine shall be. With a node, a machine that is stopped

@@ -17,6 +17,7 @@ import { Panel } from '../../ui/Panel';
 import { possible, power } from './actions';
 import { Cards } from './Cards';
 import { Charts } from './Charts';
+import { NVRAM } from './Firmware';
 import { limitsOf } from './limits';
 import { VMMenu } from './VMMenu';
 import classes from './vms.module.css';
@@ -103,6 +104,7 @@ function Body({ vm }: { vm: VM }) {
           <About vm={vm} />
           <Panel title={t('vm.disks', { count: vm.disks.length })}>
             <Disks vm={vm} />
+            <NVRAM vm={vm} />
           </Panel>
           <Cards vm={vm} />
           <Panel title={t('vm.events')}>
@@ -132,6 +134,7 @@ function About({ vm }: { vm: VM }) {
           ...(vm.apart.length > 0 ? [[t('vm.wish.apart'), vm.apart.join(', ')] as const] : []),
           ...(vm.returns_to ? [[t('vm.wish.returns'), vm.returns_to] as const] : []),
           ...limitsOf(vm.limits, format, t).map((l) => [t('vm.limit.title'), l] as const),
+          [t('vm.firmware.title'), t(`vm.firmware.${vm.firmware}`)],
           [t('vm.boot'), vm.boot ? vm.boot.kernel.name : t('vm.bootDisk')],
           ...(vm.boot?.append
             ? [[t('vm.append'), <code key="a">{vm.boot.append}</code>] as const]
