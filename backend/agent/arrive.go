@@ -152,6 +152,7 @@ func (g *guests) receive(ctx context.Context, m *guest, vm model.VM, c arriveCal
 	if err := g.openFronts(ctx, m, vm); err != nil {
 		return nil, err
 	}
+	m.setFlash(flashWaits)
 	in, err := g.hypervisor.Arrive(ctx, domain, c.Domain, c.Cookie, g.hypervisor.ReceiveSocket(vm.ID))
 	if err != nil {
 		return nil, err
@@ -176,6 +177,9 @@ func (g *guests) land(m *guest, it *arrival, in *virt.Arrival) {
 	if g.agent.ctx.Err() != nil {
 		in.Close()
 		return
+	}
+	if moved {
+		m.setFlash(flashServes)
 	}
 	var err error
 	if it.answer, err = in.End(g.agent.ctx, cookie, moved); err != nil && moved {

@@ -136,7 +136,7 @@ func (g *guests) openFronts(ctx context.Context, m *guest, vm model.VM) error {
 		g.setFronts(m, append(m.fronts, f))
 	}
 	m.limit(vm.Limits)
-	return nil
+	return g.serveFlash(ctx, m, vm, owner)
 }
 
 // limit bounds what each disk of the guest does, from now on.
@@ -148,16 +148,17 @@ func (m *guest) limit(l model.IOLimits) {
 	}
 }
 
-// serving reports whether every disk on virtio of a machine is served.
+// serving reports whether every disk on virtio of a machine is served, and its NVRAM.
 func (g *guests) serving(m *guest, vm model.VM) bool {
 	disks := vm.OnBus(model.BusVirtio)
-	if len(m.fronts) != len(disks) {
+	if len(m.fronts) != len(disks) || !m.servesFlash(vm) {
 		return false
 	}
 	return !slices.ContainsFunc(m.fronts, func(f *front) bool { return f.hasEnded() || !vm.HasDisk(f.id) })
 }
 
 func (g *guests) closeFronts(m *guest) {
+	g.closeFlash(m)
 	g.closeDisks(m)
 	g.closeDrives(m, anyDrive)
 }
@@ -184,12 +185,15 @@ func (g *guests) closeAll() {
 	g.mu.Lock()
 	var all []*front
 	var drives []*drive
+	var wait sync.WaitGroup
 	for _, m := range g.all {
 		all = append(all, m.seen...)
 		drives = append(drives, m.seenDrives...)
+		if m.flash != nil {
+			wait.Go(m.flash.close)
+		}
 	}
 	g.mu.Unlock()
-	var wait sync.WaitGroup
 	for _, d := range drives {
 		wait.Go(d.close)
 	}

@@ -48,6 +48,7 @@ type guest struct {
 	seen []*front // what fronts was last
 
 	seenDrives []*drive // what drives was last
+	flash      *flash   // nil: it has no NVRAM, or it is not served; changed only by the goroutine
 
 	// Of the goroutine, of which there is one at a time.
 	fronts   []*front
@@ -389,6 +390,7 @@ func (g *guests) domain(ctx context.Context, vm model.VM) (virt.Domain, error) {
 		return virt.Domain{}, err
 	}
 	d := virt.Domain{ID: vm.ID, Name: vm.Name, CPUs: vm.CPUs, Memory: vm.Memory, NICs: nics, Kernel: kernel, Hardware: virt.Hardware}
+	d.Firmware = g.agent.firmware(vm)
 	boot := bootOrders(vm)
 	if d.Disks, err = g.disksOf(vm, boot); err != nil {
 		return virt.Domain{}, err

@@ -131,7 +131,11 @@ func (g *guests) migrate(ctx context.Context, m *guest, vm model.VM, work *Work)
 	if err == nil {
 		err = g.atRest(m, vm)
 	}
+	if err == nil {
+		err = m.restFlash(ctx)
+	}
 	if err != nil {
+		m.setFlash(flashServes)
 		d.Close() // the guest runs on
 		g.callOff(g.agent.ctx, vm)
 		return err
@@ -142,6 +146,7 @@ func (g *guests) migrate(ctx context.Context, m *guest, vm model.VM, work *Work)
 		return model.Errorf(model.Unavailable, "the node stopped before it was known whether vm %s has moved", vm.Name)
 	}
 	if !moved {
+		m.setFlash(flashServes)
 		err = model.Errorf(model.Conflict, "the migration of vm %s was called off", vm.Name)
 	}
 	if moved { // so that the other node need not wait for our lease

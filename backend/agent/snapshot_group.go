@@ -40,12 +40,12 @@ func (a *Agent) SnapshotVM(ctx context.Context, by model.Actor, id model.VMID, n
 		return nil, err
 	}
 	call := cutAllCall{Actor: by, Name: name}
-	for _, d := range vm.Disks {
-		call.Volumes = append(call.Volumes, d.Volume)
+	call.Volumes = vm.Volumes()
+	for range call.Volumes {
 		call.IDs = append(call.IDs, model.NewID[model.SnapshotID]())
 	}
 	if n := len(call.Volumes); n == 0 || n > model.MaxCut {
-		return nil, model.Errorf(model.Conflict, "the vm %q has %d disks; 1 to %d are cut together", vm.Name, n, model.MaxCut)
+		return nil, model.Errorf(model.Conflict, "the vm %q has %d volumes; 1 to %d are cut together", vm.Name, n, model.MaxCut)
 	}
 	for try := 1; ; try++ {
 		snaps, err := a.cutAll(ctx, view, vm, call)

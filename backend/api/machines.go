@@ -53,7 +53,10 @@ func (s *Server) createVM(ctx context.Context, in *vmInput) (*out[schema.VM], er
 	}
 	spec := VMSpec{
 		Name: in.Body.Name, CPUs: in.Body.CPUs, Memory: in.Body.Memory, Boot: in.Body.Boot, Priority: in.Body.Priority,
-		Tags: in.Body.Tags, Description: in.Body.Description,
+		Tags: in.Body.Tags, Description: in.Body.Description, Firmware: in.Body.Firmware,
+	}
+	if spec.NVRAM, err = nvramFrom(view, in.Body); err != nil {
+		return nil, err
 	}
 	for i, d := range in.Body.Disks {
 		from, err := diskFrom(view, i, d)
@@ -73,7 +76,10 @@ func (s *Server) createVM(ctx context.Context, in *vmInput) (*out[schema.VM], er
 	if spec.NICs, err = nicsOf(view, in.Body.NICs); err != nil {
 		return nil, err
 	}
-	draft := model.VM{Name: spec.Name, CPUs: spec.CPUs, Memory: spec.Memory, Boot: spec.Boot, Priority: spec.Priority, NICs: spec.NICs, Tags: spec.Tags, Description: spec.Description, CDROMs: spec.CDROMs}
+	draft := model.VM{
+		Name: spec.Name, CPUs: spec.CPUs, Memory: spec.Memory, Boot: spec.Boot, Priority: spec.Priority, NICs: spec.NICs,
+		Tags: spec.Tags, Description: spec.Description, CDROMs: spec.CDROMs, Firmware: spec.Firmware,
+	}
 	for _, d := range spec.Disks {
 		draft.Disks = append(draft.Disks, model.VMDisk{Bus: d.Bus})
 	}
@@ -130,6 +136,23 @@ func diskChanges(view *state.View, b schema.VMChange, c *command.VMUpdate) (add 
 	return add, nil
 }
 
+// nvramFrom resolves the NVRAM that a new machine is to have; zero: a new one, or none.
+func nvramFrom(view *state.View, spec schema.VMSpec) (model.VolumeID, error) {
+	if spec.NVRAM == "" {
+		return 0, nil
+	}
+	v, err := view.FindVolume(spec.NVRAM)
+	switch {
+	case err != nil:
+		return 0, err
+	case !spec.Firmware.UEFI():
+		return 0, model.Errorf(model.Invalid, "an NVRAM goes with the firmware uefi or uefi-secure")
+	case v.Kind != model.VolumeNVRAM:
+		return 0, model.Errorf(model.Invalid, "the volume %q is not an NVRAM", v.Name)
+	}
+	return v.ID, nil
+}
+
 type vmChangeInput struct {
 	Ref  string `path:"ref" minLength:"1" maxLength:"63"`
 	Body schema.VMChange
@@ -152,6 +175,7 @@ func (s *Server) changeVM(ctx context.Context, in *vmChangeInput) (*out[schema.V
 		VM: was.ID, Name: b.Name, CPUs: b.CPUs, Memory: b.Memory, Priority: b.Priority, Strict: b.Strict, Apart: b.Apart,
 		Tags: b.Tags, Description: b.Description,
 		IOPS: b.IOPS, IOBytes: b.IOBytes, IOBurst: b.IOBurst,
+		Firmware: b.Firmware,
 	}
 	if c.Prefer, err = s.wished(ctx, b.Prefer); err != nil {
 		return nil, err

@@ -292,15 +292,25 @@ func (p *picture) vm(vm model.VM) schema.VM {
 		o.MovesTo = p.nodeName(vm.Migration.To)
 	}
 	for i, d := range vm.PlacedDisks() {
-		o.Disks[i] = schema.VMDisk{Volume: d.Volume, Device: d.Device(), State: schema.VolumeUnavailable}
-		if v, err := p.Volume(d.Volume); err == nil {
-			o.Disks[i] = schema.VMDisk{
-				Volume: v.ID, Device: d.Device(), Name: v.Name, Size: v.Size, Used: p.volumes[v.ID].Used, State: p.health(v).state,
-			}
-		}
+		o.Disks[i] = p.diskOf(d.Volume)
+		o.Disks[i].Device = d.Device()
+	}
+	o.Firmware = cmp.Or(vm.Firmware, model.FirmwareBIOS)
+	if vm.NVRAM != 0 {
+		nvram := p.diskOf(vm.NVRAM)
+		o.NVRAM = &nvram
 	}
 	p.drives(vm, &o)
 	return o
+}
+
+// diskOf is a volume of a machine.
+func (p *picture) diskOf(id model.VolumeID) schema.VMDisk {
+	v, err := p.Volume(id)
+	if err != nil {
+		return schema.VMDisk{Volume: id, State: schema.VolumeUnavailable}
+	}
+	return schema.VMDisk{Volume: v.ID, Name: v.Name, Size: v.Size, Used: p.volumes[v.ID].Used, State: p.health(v).state}
 }
 
 // pool adds the disks up. What is kept free is what the fullest node holds, so

@@ -123,8 +123,9 @@ type Machines interface {
 	// fails or ctx ends nothing is left behind.
 	CreateVM(ctx context.Context, by model.Actor, spec VMSpec) (model.VM, error)
 
-	// ChangeVM changes a machine's record, and makes volumes for the disks to add; if
-	// that fails or ctx ends, none of those is left behind. Disks to remove of a machine
+	// ChangeVM changes a machine's record, and makes volumes for the disks to add and, if
+	// the firmware is to change, for its NVRAM; if that fails or ctx ends, none of those
+	// is left behind. Disks to remove of a machine
 	// that runs are given back by its guest first; what it keeps makes all of it fail
 	// with Conflict, and nothing is changed.
 	ChangeVM(ctx context.Context, by model.Actor, change command.VMUpdate, add []DiskFrom) (model.VM, error)
@@ -176,6 +177,8 @@ type VMSpec struct {
 	CDROMs    []model.CDROM
 	BootOrder []string
 	Seed      *command.Seed
+	Firmware  model.Firmware
+	NVRAM     model.VolumeID // zero: a new one, if the firmware needs one
 }
 
 // A DiskFrom says where one disk comes from; exactly one of the first three fields is set.

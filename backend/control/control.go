@@ -172,8 +172,8 @@ func (c *Control) pruneNow(ctx context.Context) error {
 func (c *Control) volumes(ctx context.Context, view *state.View) error {
 	guests := map[model.VolumeID]bool{} // of machines that are on, whose nodes take them
 	for _, vm := range view.VMs() {
-		for _, d := range vm.Disks {
-			guests[d.Volume] = vm.Power == model.PowerOn
+		for _, id := range vm.Volumes() {
+			guests[id] = vm.Power == model.PowerOn
 		}
 	}
 	var errs []error

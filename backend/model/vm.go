@@ -78,6 +78,9 @@ type VM struct {
 	Limits    IOLimits   `json:"limits,omitzero"`
 	Moved     Moved      `json:"moved,omitzero"`
 	Home      NodeID     `json:"home,omitzero"` // which a drain took it from; zero: none, or somebody moved it since
+
+	Firmware Firmware `json:"firmware,omitempty"` // empty: BIOS
+	NVRAM    VolumeID `json:"nvram,omitzero"`     // a volume of that kind; zero exactly with BIOS
 }
 
 // Runs reports whether a machine's guest may be running on its node.
@@ -145,6 +148,9 @@ func (v VM) Validate() error {
 		return Errorf(Invalid, "a kernel command line has at most 2000 bytes, not %d", len(v.Boot.Append))
 	case len(v.NICs) > MaxNICs:
 		return Errorf(Invalid, "a vm has at most %d network cards, not %d", MaxNICs, len(v.NICs))
+	}
+	if err := v.Firmware.Validate(); err != nil {
+		return err
 	}
 	if err := v.validateDrives(); err != nil {
 		return err

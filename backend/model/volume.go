@@ -85,6 +85,7 @@ type VolumeKind string
 const (
 	VolumeDisk  VolumeKind = "disk"  // somebody's virtual disk
 	VolumeImage VolumeKind = "image" // a disk that new ones are made from
+	VolumeNVRAM VolumeKind = "nvram" // what the firmware of a machine remembers
 )
 
 // A Volume is the record of one virtual disk. It changes only when something

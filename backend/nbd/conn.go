@@ -294,6 +294,11 @@ func (c *conn) start(r *request) {
 func (c *conn) serveRequests(first *request) {
 	for r, ok := first, true; ok; r, ok = <-c.work {
 		c.execute(r)
+		if errors.Is(r.err, ErrHangUp) {
+			c.abort()
+			c.recycle(r)
+			continue
+		}
 		c.out.add(r)
 	}
 }

@@ -2,9 +2,14 @@ package nbd
 
 import (
 	"context"
+	"errors"
 
 	"drystone.example/drystone/backend/iobuf"
 )
+
+// ErrHangUp is what a Device returns for a request whose outcome nobody knows yet: it is
+// not answered, and the connection ends. A client that connects again asks once more.
+var ErrHangUp = errors.New("the client is to connect again")
 
 // A Device is what a Server serves. All calls may come at once from many
 // goroutines; offsets and lengths are multiples of 512 and lie within Size as it

@@ -3,6 +3,7 @@ package nbd
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"math"
 	"time"
 
@@ -57,7 +58,7 @@ func (c *conn) execute(r *request) {
 		r.err = c.blockStatus(r)
 	case cmdDisconnect: // never gets here
 	}
-	if r.err != nil && c.ctx.Err() != nil {
+	if r.err != nil && c.ctx.Err() != nil && !errors.Is(r.err, ErrHangUp) {
 		r.err = context.Cause(c.ctx)
 	}
 }

@@ -469,3 +469,24 @@ func TestListenRefusals(t *testing.T) {
 		t.Errorf("left behind: %v", got)
 	}
 }
+
+// A fickle device does not know what became of a write.
+type fickle struct{ *memory }
+
+func (fickle) WriteAt(context.Context, *iobuf.Buffer, int64) error { return ErrHangUp }
+
+// What a device cannot answer is not answered: the client hears that the connection ended,
+// and nothing else.
+func TestHangUp(t *testing.T) {
+	s := start(t, Config{Name: "disk", Device: fickle{newMemory(1 << 20)}})
+	c := connect(t, s, true)
+	if got := c.do(cmdRead, 0, 0, 512, nil); got.err != 0 {
+		t.Errorf("a read came to %+v", got)
+	}
+	c.send(cmdWrite, 0, 7, 0, 512, make([]byte, 512))
+	c.ended()
+	again := connect(t, s, true)
+	if got := again.do(cmdRead, 0, 0, 512, nil); got.err != 0 {
+		t.Errorf("a read after it came to %+v", got)
+	}
+}

@@ -126,7 +126,15 @@ func (s service) CloneVolume(ctx context.Context, by model.Actor, id model.Volum
 	if err := s.roomForNew(ctx); err != nil {
 		return model.Volume{}, err
 	}
-	return s.n.agent.Clone(ctx, by, id, at, name, model.VolumeDisk)
+	v, err := s.n.meta.Local().Volume(id)
+	if err != nil {
+		return model.Volume{}, err
+	}
+	use := model.VolumeDisk
+	if v.Kind == model.VolumeNVRAM {
+		use = model.VolumeNVRAM
+	}
+	return s.n.agent.Clone(ctx, by, id, at, name, use)
 }
 
 func (s service) AddDisk(ctx context.Context, by model.Actor, node model.NodeID, spec schema.DiskSpec) (model.Disk, error) {
@@ -213,6 +221,7 @@ func (s service) CreateVM(ctx context.Context, by model.Actor, spec api.VMSpec) 
 	vm = model.VM{
 		ID: model.NewID[model.VMID](), Name: spec.Name, CPUs: spec.CPUs, Memory: spec.Memory, Boot: spec.Boot,
 		Priority: spec.Priority, NICs: spec.NICs, Tags: spec.Tags, Description: spec.Description,
+		Firmware: spec.Firmware, NVRAM: spec.NVRAM,
 		Disks: make([]model.VMDisk, len(spec.Disks)), CDROMs: spec.CDROMs,
 	}
 	for i, d := range spec.Disks {
@@ -257,10 +266,17 @@ func (s service) CreateVM(ctx context.Context, by model.Actor, spec api.VMSpec) 
 		}
 		vm.Disks[i].Volume = id
 	}
+	if vm.Firmware.UEFI() && vm.NVRAM == 0 {
+		if vm.NVRAM, err = s.newNVRAM(ctx, by, nvramName(vm, 1), vm.Firmware); err != nil {
+			return model.VM{}, err
+		}
+		made = append(made, vm.NVRAM)
+	}
 	out, err := s.n.meta.Apply(ctx, by, command.VMCreate{
 		ID: vm.ID, Name: vm.Name, CPUs: vm.CPUs, Memory: vm.Memory, Disks: vm.Disks, Boot: vm.Boot,
 		Priority: vm.Priority, NICs: vm.NICs, Tags: vm.Tags, Description: vm.Description,
 		CDROMs: vm.CDROMs, BootOrder: spec.BootOrder, Seed: spec.Seed,
+		Firmware: vm.Firmware, NVRAM: vm.NVRAM,
 	})
 	if err != nil {
 		return model.VM{}, err
@@ -269,12 +285,15 @@ func (s service) CreateVM(ctx context.Context, by model.Actor, spec api.VMSpec) 
 	return vm, nil
 }
 
-// diskName names the volume of a machine's n-th disk after it. A name that would be
-// too long is cut, and the identifier keeps it apart from others cut alike.
-func diskName(vm model.VM, n int) string {
-	name := fmt.Sprintf("%s-disk%d", vm.Name, n)
+// diskName names the volume of a machine's n-th disk after it.
+func diskName(vm model.VM, n int) string { return volumeName(vm, fmt.Sprintf("disk%d", n)) }
+
+// volumeName names a volume of a machine after it and after what it is. A name that would
+// be too long is cut, and the identifier keeps it apart from others cut alike.
+func volumeName(vm model.VM, what string) string {
+	name := vm.Name + "-" + what
 	if len(name) > model.MaxName {
-		end := fmt.Sprintf("-%s-disk%d", vm.ID, n)
+		end := fmt.Sprintf("-%s-%s", vm.ID, what)
 		name = vm.Name[:model.MaxName-len(end)] + end
 	}
 	return name
@@ -329,6 +348,12 @@ func (s service) ChangeVM(ctx context.Context, by model.Actor, c command.VMUpdat
 			return model.VM{}, fmt.Errorf("make a disk: %w", err)
 		}
 		c.AddDisks = append(c.AddDisks, id)
+	}
+	if c.Firmware != nil && c.Firmware.UEFI() {
+		if c.NVRAM, err = s.nvramFor(ctx, by, c.VM, *c.Firmware); err != nil {
+			return model.VM{}, err
+		}
+		made = append(made, c.NVRAM)
 	}
 	if off := vm.Power == model.PowerOff && !vm.Runs(); len(c.RemoveDisks) > 0 && !off {
 		return s.n.agent.Unplug(ctx, by, vm, c)

@@ -160,6 +160,11 @@ func (h *Hypervisor) Start(ctx context.Context, d Domain) error {
 
 // ready says which disk nothing serves. QEMU would wait for it, and libvirt for QEMU.
 func (d Domain) ready() error {
+	if d.Firmware != nil {
+		if err := d.Firmware.ready(); err != nil {
+			return err
+		}
+	}
 	for i, disk := range d.Disks {
 		info, err := os.Stat(disk.Socket)
 		if err != nil || info.Mode().Type() != os.ModeSocket {

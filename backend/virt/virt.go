@@ -51,8 +51,9 @@ type Domain struct {
 	Disks    []Disk
 	NICs     []NIC
 	CDROMs   []CDROM
-	Kernel   *Kernel // nil: it boots from what has a place in the boot order
-	Hardware int     // the version of its devices: Hardware, or that of a guest that runs
+	Kernel   *Kernel   // nil: it boots from what has a place in the boot order
+	Firmware *Firmware // nil: BIOS
+	Hardware int       // the version of its devices: Hardware, or that of a guest that runs
 }
 
 // Hardware is the version of the devices that a machine is started with: 1 has a USB

@@ -78,6 +78,11 @@ func (d Domain) validate() error {
 	case d.Kernel != nil && d.Kernel.Initrd != "" && !filepath.IsAbs(d.Kernel.Initrd):
 		return model.Errorf(model.Invalid, "the initrd's path %q is not absolute", d.Kernel.Initrd)
 	}
+	if d.Firmware != nil {
+		if err := d.Firmware.validate(); err != nil {
+			return err
+		}
+	}
 	if err := printable("name", d.Name); err != nil {
 		return err
 	}
@@ -165,6 +170,11 @@ func (h *Hypervisor) xml(d Domain) (string, error) {
 	}
 	if d.Kernel != nil {
 		doc.OS.Kernel, doc.OS.Initrd, doc.OS.Cmdline = d.Kernel.Path, d.Kernel.Initrd, d.Kernel.Append
+	}
+	if d.Firmware != nil {
+		if err := d.Firmware.describe(&doc); err != nil {
+			return "", err
+		}
 	}
 	out, err := doc.Marshal()
 	if err != nil {

@@ -39,6 +39,7 @@ type port struct {
 	cards  string   // the guest's newest word on its network cards
 	leases []string // and on the addresses it was given
 	disks  string   // its newest word on its disks
+	words  []string // lines of the guest's own, not of the verifier
 }
 
 var progress = regexp.MustCompile(`verified (\d+) writes \d+ reads \d+ errors (\d+) longest_stall ([\d.]+)`)
@@ -84,6 +85,9 @@ func (p *port) follow(out io.Reader) {
 func (p *port) take(line string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if !strings.HasPrefix(line, "verified ") {
+		p.words = append(p.words, line)
+	}
 	if strings.Contains(line, "VERIFY ERROR") || strings.Contains(line, "I/O error") {
 		p.bad = append(p.bad, line)
 	}
@@ -103,6 +107,19 @@ func (p *port) take(line string) {
 	p.blocks, _ = strconv.ParseInt(m[1], 10, 64)
 	p.errors, _ = strconv.ParseInt(m[2], 10, 64)
 	p.stall, _ = strconv.ParseFloat(m[3], 64)
+}
+
+// says returns the lines so far that have a text in them.
+func (p *port) says(text string) string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var all []string
+	for _, line := range p.words {
+		if strings.Contains(line, text) {
+			all = append(all, line)
+		}
+	}
+	return strings.Join(all, "\n")
 }
 
 func (p *port) now() (blocks, errors int64, stall float64, bad []string) {

@@ -59,7 +59,7 @@ add() {
 	done
 }
 # shellcheck disable=SC2086 # names, without spaces
-for module in virtio_pci virtio_blk virtio_balloon virtio-rng button evdev virtio_net virtio_scsi sr_mod isofs $more; do
+for module in virtio_pci virtio_blk virtio_balloon virtio-rng button evdev virtio_net virtio_scsi sr_mod isofs efivarfs $more; do
 	add "$module"
 done
 [ -z "$over" ] || cp -R "$over/." "$root/"

@@ -363,7 +363,15 @@ func (s *Service) CreateVM(ctx context.Context, by model.Actor, spec api.VMSpec)
 		}
 		disks = append(disks, model.VMDisk{Volume: d.Volume, Bus: d.Bus})
 	}
+	if spec.Firmware.UEFI() && spec.NVRAM == 0 {
+		v, err := s.makeVolume(ctx, by, schema.VolumeSpec{Name: spec.Name + "-nvram", Size: model.NVRAMSize, Copies: 2}, model.VolumeNVRAM)
+		if err != nil {
+			return model.VM{}, err
+		}
+		spec.NVRAM = v.ID
+	}
 	return as[model.VM](s.record.Apply(ctx, by, command.VMCreate{
+		Firmware: spec.Firmware, NVRAM: spec.NVRAM,
 		ID: model.NewID[model.VMID](), Name: spec.Name, CPUs: spec.CPUs, Memory: spec.Memory, Disks: disks, Boot: spec.Boot, NICs: spec.NICs, Tags: spec.Tags, Description: spec.Description,
 		CDROMs: spec.CDROMs, BootOrder: spec.BootOrder, Seed: spec.Seed,
 	}))
@@ -379,6 +387,13 @@ func (s *Service) ChangeVM(ctx context.Context, by model.Actor, c command.VMUpda
 			d.Volume = v.ID
 		}
 		c.AddDisks = append(c.AddDisks, d.Volume)
+	}
+	if c.Firmware != nil && c.Firmware.UEFI() { // an empty one
+		v, err := s.makeVolume(ctx, by, schema.VolumeSpec{Name: c.VM.String() + "-nvram", Size: model.NVRAMSize, Copies: 2}, model.VolumeNVRAM)
+		if err != nil {
+			return model.VM{}, err
+		}
+		c.NVRAM = v.ID
 	}
 	if vm, err := s.record.Local().VM(c.VM); err == nil && len(c.RemoveDisks) > 0 {
 		c.Released = vm.Node // a guest that gives everything back at once
@@ -423,43 +438,6 @@ func (s *Service) DeleteVM(ctx context.Context, by model.Actor, id model.VMID, k
 	_, err := s.record.Apply(ctx, by, command.VMDelete{VM: id, Disks: !keepDisks})
 	return err
 }
-
-// The consoles are those of a node, of machines that are in this test.
-
-func (s *Service) ConsoleTicket(_ context.Context, ask console.Ask) (console.Ticket, error) {
-	return s.desk.Issue(ask)
-}
-
-func (s *Service) OpenConsole(ctx context.Context, h console.Hello) (*console.Line, error) {
-	near, far := net.Pipe()
-	go func() { // ends with the line
-		defer far.Close()
-		s.desk.Serve(context.WithoutCancel(ctx), far)
-	}()
-	return console.Open(ctx, near, h)
-}
-
-func (s *Service) Picture(context.Context, model.VMID) ([]byte, error) {
-	return []byte("\x89PNG"), s.failure()
-}
-
-// machines are what the desk connects to.
-type machines chan net.Conn
-
-func (m machines) DialSerial(context.Context, model.VMID) (net.Conn, error) {
-	ours, guest := net.Pipe()
-	m <- guest
-	return ours, nil
-}
-
-func (m machines) DialDisplay(ctx context.Context, vm model.VMID) (net.Conn, error) {
-	return m.DialSerial(ctx, vm)
-}
-
-func (m machines) SerialLog(model.VMID, int) ([]byte, error) { return nil, nil }
-
-// Guest waits for the next console and returns the guest's end of it.
-func (s *Service) Guest() net.Conn { return <-s.guests }
 
 func (s *Service) DrainNode(ctx context.Context, by model.Actor, id model.NodeID, cancel bool,
 ) (model.Node, map[model.VMID]string, error) {

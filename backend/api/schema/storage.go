@@ -20,7 +20,7 @@ const (
 type Volume struct {
 	ID               model.VolumeID   `json:"id"`
 	Name             string           `json:"name"`
-	Kind             model.VolumeKind `json:"kind" enum:"disk,image"`
+	Kind             model.VolumeKind `json:"kind" enum:"disk,image,nvram"`
 	Size             model.Bytes      `json:"size_bytes"`
 	Used             model.Bytes      `json:"used_bytes" doc:"what its data takes on the disks, in pages of 64 KiB, one copy counted; those it shares with clones count in full for each"`
 	Copies           int              `json:"copies"`

@@ -34,9 +34,11 @@ type VM struct {
 
 	Limits IOLimits `json:"limits" doc:"of each of its disks"`
 
-	CDROMs    []CDROM  `json:"cdroms"`
-	BootOrder []string `json:"boot_order" doc:"disk1, cdrom1, nic1 and so on"`
-	CloudInit bool     `json:"cloud_init" doc:"whether there is something for cloud-init to read"`
+	CDROMs    []CDROM        `json:"cdroms"`
+	BootOrder []string       `json:"boot_order" doc:"disk1, cdrom1, nic1 and so on"`
+	CloudInit bool           `json:"cloud_init" doc:"whether there is something for cloud-init to read"`
+	Firmware  model.Firmware `json:"firmware" enum:"bios,uefi,uefi-secure" doc:"what starts it"`
+	NVRAM     *VMDisk        `json:"nvram,omitempty" doc:"the volume with what its firmware remembers, if that is UEFI; it is none of its disks"`
 }
 
 // IOLimits bound what each disk of a machine does.
@@ -87,9 +89,11 @@ type VMSpec struct {
 	Tags        []string `json:"tags,omitempty" maxItems:"16" doc:"the first groups machines"`
 	Description string   `json:"description,omitempty" maxLength:"1024"`
 
-	CDROMs    []CDROMSpec `json:"cdroms,omitempty" maxItems:"4"`
-	BootOrder []string    `json:"boot_order,omitempty" maxItems:"28" doc:"disk1, cdrom1, nic1 and so on; the first disk, then the CD-ROM drives unless given"`
-	CloudInit *CloudInit  `json:"cloud_init,omitempty"`
+	CDROMs    []CDROMSpec    `json:"cdroms,omitempty" maxItems:"4"`
+	BootOrder []string       `json:"boot_order,omitempty" maxItems:"28" doc:"disk1, cdrom1, nic1 and so on; the first disk, then the CD-ROM drives unless given"`
+	CloudInit *CloudInit     `json:"cloud_init,omitempty"`
+	Firmware  model.Firmware `json:"firmware,omitempty" enum:"bios,uefi,uefi-secure" doc:"what starts it; uefi-secure starts only what is signed with Microsoft's keys; bios unless given"`
+	NVRAM     string         `json:"nvram,omitempty" maxLength:"63" doc:"a volume that is an NVRAM, as a clone of another machine's, for UEFI; a new one unless given"`
 
 	Priority model.Priority `json:"priority,omitempty" enum:"low,normal,high" doc:"whose turn it is when a node is lost and the others have not room for all; normal where none is given"`
 }
@@ -119,9 +123,10 @@ type VMChange struct {
 	Strict *bool     `json:"strict,omitempty" doc:"it runs on these two nodes only"`
 	Apart  *[]string `json:"apart,omitempty" maxItems:"8" doc:"groups of machines of which no two run on one node while another can take one"`
 
-	CDROMs    *[]CDROMSpec `json:"cdroms,omitempty" maxItems:"4" doc:"all of them; only what is in them changes while it is on"`
-	BootOrder *[]string    `json:"boot_order,omitempty" maxItems:"28" doc:"needs it to be off; empty: the first disk, then the CD-ROM drives"`
-	CloudInit *CloudInit   `json:"cloud_init,omitempty" doc:"read when it is started next; with nothing in it: none"`
+	CDROMs    *[]CDROMSpec    `json:"cdroms,omitempty" maxItems:"4" doc:"all of them; only what is in them changes while it is on"`
+	BootOrder *[]string       `json:"boot_order,omitempty" maxItems:"28" doc:"needs it to be off; empty: the first disk, then the CD-ROM drives"`
+	CloudInit *CloudInit      `json:"cloud_init,omitempty" doc:"read when it is started next; with nothing in it: none"`
+	Firmware  *model.Firmware `json:"firmware,omitempty" enum:"bios,uefi,uefi-secure" doc:"with a new NVRAM; needs it to be off"`
 
 	IOPS    *int64       `json:"limit_iops,omitempty" minimum:"0" maximum:"10000000" doc:"requests a second of each of its disks, 10 at least; 0: no limit"`
 	IOBytes *model.Bytes `json:"limit_bytes_per_second,omitempty" minimum:"0" maximum:"1099511627776" doc:"read and written a second by each of its disks, 1 MiB at least; 0: no limit"`

@@ -43,7 +43,8 @@ type vmFlags struct {
 	priority    string
 	description string
 
-	drives driveFlags
+	drives          driveFlags
+	firmware, nvram string
 }
 
 func newVMCreate(a *app) *cobra.Command {
@@ -77,6 +78,8 @@ func newVMCreate(a *app) *cobra.Command {
 	c.Flags().StringArrayVar(&f.nics, "nic", nil, nicHelp)
 	c.Flags().StringArrayVar(&f.tags, "tag", nil, tagHelp)
 	c.Flags().StringVar(&f.description, "description", "", "what it is for")
+	c.Flags().StringVar(&f.firmware, "firmware", string(model.FirmwareBIOS), firmwareHelp)
+	c.Flags().StringVar(&f.nvram, "nvram", "", "a volume that is an NVRAM, as a clone of another machine's; a new one unless given")
 	c.Flags().StringVar(&f.kernel, "kernel", "", "file with a kernel to start from")
 	c.Flags().StringVar(&f.initrd, "initrd", "", "file with its initial RAM disk")
 	c.Flags().StringVar(&f.append, "append", "", "its command line")
@@ -87,7 +90,8 @@ func newVMCreate(a *app) *cobra.Command {
 const tagHelp = "a tag; the first groups machines (may be repeated)"
 
 func (f vmFlags) spec(name string) (s schema.VMSpec, err error) {
-	s = schema.VMSpec{Name: name, CPUs: f.cpus, Priority: model.Priority(f.priority), Disks: []schema.DiskFrom{}, Tags: f.tags, Description: f.description}
+	s = schema.VMSpec{Name: name, CPUs: f.cpus, Priority: model.Priority(f.priority), Disks: []schema.DiskFrom{}, Tags: f.tags, Description: f.description,
+		Firmware: model.Firmware(f.firmware), NVRAM: f.nvram}
 	if s.Memory, err = parseSize(f.memory); err != nil {
 		return s, err
 	}
@@ -197,7 +201,7 @@ func printVM(w io.Writer, v schema.VM) {
 		"Because", v.Status.Reason, "Since", ago(v.Status.Since), "Node", v.NodeName, "Moves to", v.MovesTo,
 		"Processors", strconv.Itoa(v.CPUs), "Memory", size(v.Memory),
 		"Priority", string(v.Priority), "Prefers", wishes(v), "Apart from", strings.Join(v.Apart, ", "),
-		"Returns to", v.ReturnsTo, "Disks do at most", limits(v.Limits), "Kernel", boot, "Starts from", startsFrom(v), "Cloud-init", cloudInit(v), "Tags", strings.Join(v.Tags, ", "),
+		"Returns to", v.ReturnsTo, "Disks do at most", limits(v.Limits), "Firmware", firmwareOf(v), "Kernel", boot, "Starts from", startsFrom(v), "Cloud-init", cloudInit(v), "Tags", strings.Join(v.Tags, ", "),
 		"Description", strings.ReplaceAll(v.Description, "\n", " "),
 	)
 	defer printNICs(w, v.NICs)

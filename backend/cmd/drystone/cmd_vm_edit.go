@@ -30,13 +30,14 @@ type editFlags struct {
 
 	iops, mbps, burst int64
 
-	drives driveFlags
+	drives   driveFlags
+	firmware string
 }
 
 func newVMEdit(a *app) *cobra.Command {
 	var f editFlags
 	c := &cobra.Command{
-		Use: "edit VM", Short: "Change a machine; its name, processors and memory only while it is off",
+		Use: "edit VM", Short: "Change a machine; its name, processors, memory and firmware only while it is off",
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			change, err := f.change(cmd.Flags().Changed)
@@ -78,6 +79,7 @@ func newVMEdit(a *app) *cobra.Command {
 	c.Flags().StringArrayVar(&f.addDisks, "add-disk", nil, "add a disk: a size for a new volume, or the name of one that exists (may be repeated)")
 	c.Flags().StringArrayVar(&f.removeDisks, "remove-disk", nil,
 		"take out the disk of this volume, which stays (may be repeated); a running machine's guest gives it back first")
+	c.Flags().StringVar(&f.firmware, "firmware", "", firmwareHelp+"; what the one before remembered is forgotten")
 	c.Flags().Int64Var(&f.iops, "iops", 0, "requests a second that each of its disks makes at most; 0 for no limit")
 	c.Flags().Int64Var(&f.mbps, "mbps", 0, "MiB a second that each of its disks reads and writes at most; 0 for no limit")
 	c.Flags().Int64Var(&f.burst, "burst-seconds", 0, "so many seconds' worth that a disk left unused it may make up for at once")
@@ -108,6 +110,7 @@ func (f *editFlags) change(given func(flag string) bool) (c schema.VMChange, err
 		return c, err
 	}
 	c.AddDisks, c.RemoveDisks = diskSpecs(f.addDisks), f.removeDisks
+	set(&c.Firmware, (*model.Firmware)(&f.firmware), given("firmware"))
 	set(&c.IOPS, &f.iops, given("iops"))
 	set(&c.IOBurst, &f.burst, given("burst-seconds"))
 	if given("mbps") {

@@ -18,9 +18,11 @@ type VMCreate struct {
 	Tags        []string `json:"tags,omitempty"`
 	Description string   `json:"description,omitempty"`
 
-	CDROMs    []model.CDROM `json:"cdroms,omitempty"`
-	BootOrder []string      `json:"boot_order,omitempty"`
-	Seed      *Seed         `json:"seed,omitempty"`
+	CDROMs    []model.CDROM  `json:"cdroms,omitempty"`
+	BootOrder []string       `json:"boot_order,omitempty"`
+	Seed      *Seed          `json:"seed,omitempty"`
+	Firmware  model.Firmware `json:"firmware,omitempty"`
+	NVRAM     model.VolumeID `json:"nvram,omitzero"` // for UEFI and only for that
 }
 
 // A Seed is a model.Seed that crosses the log.
@@ -74,6 +76,10 @@ type VMUpdate struct {
 	CDROMs    *[]model.CDROM `json:"cdroms,omitempty"` // while it is on only the images in them change
 	BootOrder *[]string      `json:"boot_order,omitempty"`
 	Seed      *Seed          `json:"seed,omitempty"` // with nothing in it: there is none any more
+	// Firmware comes with an NVRAM of its own, if it is UEFI; that of the firmware before
+	// is forgotten, unless it has snapshots: then it is a Conflict.
+	Firmware *model.Firmware `json:"firmware,omitempty"`
+	NVRAM    model.VolumeID  `json:"nvram,omitzero"`
 }
 
 // HasNICs reports whether something of the network cards is to change.
@@ -84,7 +90,8 @@ func (c VMUpdate) HasDisks() bool { return len(c.RemoveDisks)+len(c.AddDisks) > 
 
 // NeedsOff reports whether something is to change that no running machine can change.
 func (c VMUpdate) NeedsOff() bool {
-	return c.Name != nil || c.CPUs != nil || c.Memory != nil || c.Disks != nil || c.Boot != nil || c.BootOrder != nil
+	return c.Name != nil || c.CPUs != nil || c.Memory != nil || c.Disks != nil || c.Boot != nil || c.BootOrder != nil ||
+		c.Firmware != nil
 }
 
 // VMPower says what a machine shall be. With a node, a machine that is stopped

@@ -13,12 +13,15 @@ func (x *tx) volumeClone(c command.VolumeClone) (any, error) {
 	if err := model.ValidateName("volume", c.Name); err != nil {
 		return nil, err
 	}
-	if c.Use != model.VolumeDisk && c.Use != model.VolumeImage {
-		return nil, model.Errorf(model.Invalid, "%q is not a kind of volume", c.Use)
-	}
 	v, err := x.volumes.find(c.Volume)
 	if err != nil {
 		return nil, err
+	}
+	if err := validKind(c.Use, v.Size); err != nil {
+		return nil, err
+	}
+	if (c.Use == model.VolumeNVRAM) != (v.Kind == model.VolumeNVRAM) {
+		return nil, model.Errorf(model.Invalid, "a clone of a volume of the kind %s cannot be of the kind %s", v.Kind, c.Use)
 	}
 	x.object = "volume " + c.ID.String() + " " + c.Name
 	out := model.Cloned{Volume: v}

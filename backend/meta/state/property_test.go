@@ -146,13 +146,16 @@ func sound(v *View) error {
 		}
 	}
 	for _, vm := range v.VMs() {
-		for _, d := range vm.Disks {
-			if _, err := v.Volume(d.Volume); err != nil {
-				return fmt.Errorf("vm %s has volume %s, which is not there", vm.ID, d.Volume)
+		for _, id := range vm.Volumes() {
+			if _, err := v.Volume(id); err != nil {
+				return fmt.Errorf("vm %s has volume %s, which is not there", vm.ID, id)
 			}
-			if of, _ := v.VMOf(d.Volume); of.ID != vm.ID {
-				return fmt.Errorf("volume %s belongs to %s and %s", d.Volume, vm.ID, of.ID)
+			if of, _ := v.VMOf(id); of.ID != vm.ID {
+				return fmt.Errorf("volume %s belongs to %s and %s", id, vm.ID, of.ID)
 			}
+		}
+		if vm.Firmware.UEFI() != (vm.NVRAM != 0) {
+			return fmt.Errorf("vm %s has the firmware %q and the NVRAM %s", vm.ID, vm.Firmware, vm.NVRAM)
 		}
 		if vm.Node != 0 {
 			if _, err := v.Node(vm.Node); err != nil {

@@ -228,7 +228,7 @@ func mapped[A, B any](rows []A, f func(A) B) []B {
 // vmOf finds the machine that has a volume; there is at most one.
 func vmOf(vms *table[model.VMID, model.VM], id model.VolumeID) (model.VM, bool) {
 	for _, vm := range vms.rows {
-		if vm.HasDisk(id) {
+		if slices.Contains(vm.Volumes(), id) {
 			return vm, true
 		}
 	}

@@ -14,6 +14,7 @@ func (x *tx) vmCreate(c command.VMCreate) (any, error) {
 	vm := model.VM{
 		ID: c.ID, Name: c.Name, CPUs: c.CPUs, Memory: c.Memory, Priority: c.Priority, Disks: c.Disks, Boot: c.Boot,
 		NICs: addNICs(nil, c.NICs), Tags: c.Tags, Description: c.Description, CDROMs: c.CDROMs,
+		Firmware: c.Firmware, NVRAM: c.NVRAM,
 		Power: model.PowerOff, Status: model.VMStatus{State: model.VMStopped, Since: x.at}, Created: x.at,
 	}
 	x.object = vmObject(vm)
@@ -48,6 +49,9 @@ func (x *tx) validVM(vm model.VM) error {
 		if other, attached := vmOf(x.vms, d.Volume); attached && other.ID != vm.ID {
 			return model.Errorf(model.Conflict, "the volume %q belongs to the vm %q", v.Name, other.Name)
 		}
+	}
+	if err := x.validNVRAM(vm); err != nil {
+		return err
 	}
 	if err := x.validDrives(vm); err != nil {
 		return err
@@ -112,6 +116,9 @@ func (x *tx) vmUpdate(c command.VMUpdate) (any, error) {
 	if c.Boot != nil {
 		vm.Boot = c.Boot
 	}
+	if err := x.changeFirmware(&vm, c); err != nil {
+		return nil, err
+	}
 	if err := x.drivesUpdate(&vm, c); err != nil {
 		return nil, err
 	}
@@ -145,8 +152,8 @@ func (x *tx) vmPower(c command.VMPower) (any, error) {
 	case model.PowerOff:
 		vm.Home = 0 // where it starts next is a new question
 	case model.PowerOn:
-		for _, d := range vm.Disks {
-			if v, there := x.volumes.get(d.Volume); there && v.Revert.Due() {
+		for _, id := range vm.Volumes() {
+			if v, there := x.volumes.get(id); there && v.Revert.Due() {
 				return nil, reverting(v)
 			}
 		}
@@ -306,8 +313,8 @@ func (x *tx) vmDelete(c command.VMDelete) (any, error) {
 	if !c.Disks {
 		return vm, nil
 	}
-	for _, d := range vm.Disks {
-		v, err := x.volumes.find(d.Volume)
+	for _, id := range vm.Volumes() {
+		v, err := x.volumes.find(id)
 		if err != nil {
 			return nil, err
 		}

@@ -13,8 +13,8 @@ func (x *tx) volumeCreate(c command.VolumeCreate) (any, error) {
 	if err := model.ValidateVolume(c.Name, c.Size, c.Copies); err != nil {
 		return nil, err
 	}
-	if c.Use != model.VolumeDisk && c.Use != model.VolumeImage {
-		return nil, model.Errorf(model.Invalid, "%q is not a kind of volume", c.Use)
+	if err := validKind(c.Use, c.Size); err != nil {
+		return nil, err
 	}
 	if _, taken := x.volumes.names[lower(c.Name)]; taken {
 		return nil, model.Errorf(model.Conflict, "there is already a volume named %q", c.Name)
@@ -80,6 +80,9 @@ func (x *tx) volumeResize(c command.VolumeResize) (any, error) {
 	if c.Size < v.Size {
 		return nil, model.Errorf(model.Invalid, "the volume %q has %d bytes; it can only grow, not shrink to %d",
 			v.Name, v.Size, c.Size)
+	}
+	if v.Kind == model.VolumeNVRAM {
+		return nil, model.Errorf(model.Invalid, "the volume %q is a machine's NVRAM, whose size is fixed", v.Name)
 	}
 	if v.Revert.Due() {
 		return nil, reverting(v)

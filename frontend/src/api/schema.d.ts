@@ -2258,6 +2258,11 @@ export interface components {
             created: string;
             description: string;
             disks: components["schemas"]["VMDisk"][];
+            /**
+             * @description what starts it
+             * @enum {string}
+             */
+            firmware: "bios" | "uefi" | "uefi-secure";
             id: string;
             /** @description of each of its disks */
             limits: components["schemas"]["IOLimits"];
@@ -2268,6 +2273,8 @@ export interface components {
             nics: components["schemas"]["NIC"][];
             node: string;
             node_name: string;
+            /** @description the volume with what its firmware remembers, if that is UEFI; it is none of its disks */
+            nvram?: components["schemas"]["VMDisk"];
             /** @enum {string} */
             power: "on" | "off";
             /** @description name of the node it rather runs on */
@@ -2298,6 +2305,11 @@ export interface components {
             /** Format: int64 */
             cpus?: number;
             description?: string;
+            /**
+             * @description with a new NVRAM; needs it to be off
+             * @enum {string}
+             */
+            firmware?: "bios" | "uefi" | "uefi-secure";
             /**
              * Format: int64
              * @description so many seconds' worth that a disk left unused it may make up for at once
@@ -2366,10 +2378,17 @@ export interface components {
             cpus: number;
             description?: string;
             disks: components["schemas"]["DiskFrom"][];
+            /**
+             * @description what starts it; uefi-secure starts only what is signed with Microsoft's keys; bios unless given
+             * @enum {string}
+             */
+            firmware?: "bios" | "uefi" | "uefi-secure";
             /** Format: int64 */
             memory_bytes: number;
             name: string;
             nics?: components["schemas"]["NICSpec"][];
+            /** @description a volume that is an NVRAM, as a clone of another machine's, for UEFI; a new one unless given */
+            nvram?: string;
             /**
              * @description whose turn it is when a node is lost and the others have not room for all; normal where none is given
              * @enum {string}
@@ -2408,7 +2427,7 @@ export interface components {
             holder_name: string;
             id: string;
             /** @enum {string} */
-            kind: "disk" | "image";
+            kind: "disk" | "image" | "nvram";
             /** @description what has no good copy any more; absent if nothing */
             lost?: components["schemas"]["Lost"];
             name: string;

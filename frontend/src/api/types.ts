@@ -51,6 +51,7 @@ export type Volume = Schemas['Volume'];
 export type DiskState = Disk['state'];
 export type MemberState = Member['state'];
 export type TaskState = Task['state'];
+export type Firmware = VM['firmware'];
 export type Priority = VM['priority'];
 export type VMState = VM['status']['state'];
 export type VolumeState = Volume['state'];

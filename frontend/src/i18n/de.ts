@@ -446,7 +446,7 @@ export const de: Texts = {
     epoch: 'Epoche',
     generation: 'Generation',
     holder: 'Gehalten von',
-    kind: { disk: 'Platte', image: 'Image' },
+    kind: { disk: 'Platte', image: 'Image', nvram: 'NVRAM' },
     kindTitle: 'Art',
     member: { active: 'aktiv', joining: 'wird gefüllt', stale: 'nicht synchron' },
     name: 'Name',

@@ -437,7 +437,7 @@ export const en = {
     epoch: 'Epoch',
     generation: 'Generation',
     holder: 'Held by',
-    kind: { disk: 'Disk', image: 'Image' },
+    kind: { disk: 'Disk', image: 'Image', nvram: 'NVRAM' },
     kindTitle: 'Kind',
     member: { active: 'active', joining: 'being filled', stale: 'out of sync' },
     name: 'Name',

@@ -125,6 +125,7 @@ export class State {
     const vm = this.#makeVM(name, 1 + (v % 4), (1 + (v % 4)) * GiB, [
       this.#volume(`${name}-disk0`, 20 * GiB, 'disk', 2),
     ]);
+    if (v % 2 === 0) this.#firmware(vm, v % 4 === 0 ? 'uefi-secure' : 'uefi');
     if (v % 4 !== 3) this.#run(vm, this.nodes[v % this.nodes.length]);
   }
 
@@ -135,6 +136,7 @@ export class State {
       cpus,
       memory_bytes: memory,
       priority: 'normal',
+      firmware: 'bios',
       strict: false,
       apart: [],
       limits: { iops: 0, bytes_per_second: 0, burst_seconds: 0 },
@@ -156,6 +158,16 @@ export class State {
     for (const x of volumes) if (!this.volumes.includes(x)) this.volumes.push(x);
     this.vms.push(vm);
     return vm;
+  }
+
+  #firmware(vm, firmware) {
+    vm.firmware = firmware;
+    this.volumes = this.volumes.filter((x) => x.id !== vm.nvram);
+    delete vm.nvram;
+    if (firmware === 'bios') return;
+    const v = this.#volume(`${vm.name}-nvram`, 2 ** 20, 'nvram', 2, vm.id);
+    this.volumes.push(v);
+    vm.nvram = v.id;
   }
 
   #run(vm, node) {
@@ -256,6 +268,7 @@ export class State {
     });
     const vm = this.#makeVM(spec.name, spec.cpus, spec.memory_bytes, disks, spec.boot);
     Object.assign(vm, { tags: spec.tags ?? [], description: spec.description ?? '' });
+    this.#firmware(vm, spec.firmware ?? 'bios');
     vm.nics = (spec.nics ?? []).map((n) => this.#nic(n));
     this.#record(user, 'vm.create', spec.name);
     this.changed('vms', 'volumes', 'audit');
@@ -264,9 +277,10 @@ export class State {
 
   changeVM(user, ref, change) {
     const vm = this.findVM(ref);
-    const { add_nics = [], set_nics = [], remove_nics = [], ...rest } = change;
+    const { add_nics = [], set_nics = [], remove_nics = [], firmware, ...rest } = change;
     const { add_disks = [], remove_disks = [], ...plain } = rest;
     Object.assign(vm, plain);
+    if (firmware) this.#firmware(vm, firmware);
     vm.nics = vm.nics.filter((n) => !remove_nics.includes(n.mac));
     for (const c of set_nics) {
       const n = vm.nics.find((x) => x.mac === c.mac);
@@ -370,7 +384,7 @@ export class State {
       throw new Refusal(409, 'conflict', `vm "${vm.name}" is ${vm.status.state}; stop it first`);
     }
     this.vms = this.vms.filter((x) => x !== vm);
-    for (const d of vm.disks) {
+    for (const d of [...vm.disks, ...(vm.nvram ? [vm.nvram] : [])]) {
       const v = this.volumes.find((x) => x.id === d);
       if (v) delete v.attached_to;
       if (!keep) this.volumes = this.volumes.filter((x) => x.id !== d);
@@ -449,14 +463,16 @@ export class State {
 
   /** A vm as the API shows it: its disks named and measured. */
   vm(x) {
-    const disks = x.disks.flatMap((d, i) => {
+    const shown = (d, i) => {
       const v = this.volumes.find((y) => y.id === d);
       if (!v) return [];
       const { id, name, size_bytes, used_bytes, state } = v;
-      const device = `disk${i + 1}`;
-      return [{ volume: id, device, name, size_bytes, used_bytes, state }];
-    });
-    return { ...x, disks };
+      return [
+        { volume: id, device: `disk${i + 1}`, name, bus: 'virtio', size_bytes, used_bytes, state },
+      ];
+    };
+    const nvram = x.nvram ? { nvram: shown(x.nvram, 0)[0] } : {};
+    return { ...x, disks: x.disks.flatMap(shown), ...nvram };
   }
 
   pool() {

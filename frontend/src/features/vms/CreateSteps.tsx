@@ -6,6 +6,7 @@ import { useFormat } from '../../i18n/format';
 import { SizeInput } from '../../ui/SizeInput';
 import { bounds, nameProblem } from './draft';
 import type { Draft } from './draft';
+import { FirmwareSelect } from './Firmware';
 import classes from './vms.module.css';
 
 interface Props {
@@ -133,6 +134,7 @@ export function BootStep({ draft, change }: Props) {
           <Radio value="kernel" label={t('vm.create.kernel')} />
         </div>
       </Radio.Group>
+      <FirmwareSelect value={draft.firmware} onChange={(firmware) => change({ firmware })} />
       {boot.kind === 'kernel' && (
         <>
           <div className={classes.pair}>

@@ -14,6 +14,7 @@ import { said } from '../../parts/useRun';
 import { Panel } from '../../ui/Panel';
 import { SizeInput } from '../../ui/SizeInput';
 import { change } from './actions';
+import { NVRAM } from './Firmware';
 import classes from './vms.module.css';
 
 type Disk = VM['disks'][number];
@@ -68,6 +69,7 @@ export function Disks({ vm }: { vm: VM }) {
           )}
         </div>
       ))}
+      <NVRAM vm={vm} />
       {adding && <AddDisk vm={vm} onClose={() => setAdding(false)} />}
       {removed && <RemoveDisk vm={vm} disk={removed} onClose={() => setRemoved(undefined)} />}
     </Panel>

@@ -7,6 +7,7 @@ const vm = {
   cpus: 2,
   memory_bytes: 2 ** 30,
   priority: 'normal',
+  firmware: 'uefi',
   prefer: 'granite',
   strict: true,
   apart: ['db'],
@@ -21,6 +22,7 @@ describe('what is changed of a machine', () => {
     cpus: 2,
     memory_bytes: 2 ** 30,
     priority: 'normal' as const,
+    firmware: 'uefi' as const,
     prefer: 'granite',
     backup: '',
     strict: true,
@@ -38,6 +40,7 @@ describe('what is changed of a machine', () => {
 
   it('is only what differs', () => {
     expect(changes(vm, { ...same, apart: ['db'], priority: 'high' })).toEqual({ priority: 'high' });
+    expect(changes(vm, { ...same, firmware: 'bios' })).toEqual({ firmware: 'bios' });
     expect(changes(vm, { ...same, prefer: '', strict: false, apart: ['db', 'web'] })).toEqual({
       prefer: '',
       strict: false,

@@ -10,6 +10,7 @@ import { said } from '../../parts/useRun';
 import { SizeInput } from '../../ui/SizeInput';
 import { change } from './actions';
 import { bounds, nameProblem } from './draft';
+import { FirmwareSelect } from './Firmware';
 import { Labels } from './Labels';
 import classes from './vms.module.css';
 
@@ -23,6 +24,7 @@ export function EditDialog({ vm, onClose }: { vm: VM; onClose: () => void }) {
   const [cpus, setCPUs] = useState(vm.cpus);
   const [memory, setMemory] = useState(vm.memory_bytes);
   const [priority, setPriority] = useState(vm.priority);
+  const [firmware, setFirmware] = useState(vm.firmware);
   const [labels, setLabels] = useState({ tags: vm.tags, description: vm.description });
   const [wish, setWish] = useState(wishOf(vm));
   const [limit, setLimit] = useState(limitOf(vm));
@@ -34,6 +36,7 @@ export function EditDialog({ vm, onClose }: { vm: VM; onClose: () => void }) {
     cpus,
     memory_bytes: memory,
     priority,
+    firmware,
     ...wish,
     ...limit,
     ...labels,
@@ -88,6 +91,7 @@ export function EditDialog({ vm, onClose }: { vm: VM; onClose: () => void }) {
         data={priorities.map((p) => ({ value: p, label: t(`vm.priority.${p}`) }))}
         allowDeselect={false}
       />
+      <FirmwareSelect value={firmware} onChange={setFirmware} disabled={!off} was={vm.firmware} />
       <Wishes wish={wish} onChange={setWish} />
       <Labels {...labels} change={(l) => setLabels((was) => ({ ...was, ...l }))} />
       <Limits limit={limit} onChange={setLimit} />
@@ -238,12 +242,20 @@ export function changes(vm: VM, wanted: Required<Plain>): Plain {
   return Object.fromEntries(differs.map((k) => [k, wanted[k]]));
 }
 
+/** What is changed to one of a few words. */
+function named(part: VMChange): string[] {
+  return (['priority', 'firmware'] as const).flatMap((flag) => {
+    const word = part[flag];
+    return word === undefined ? [] : [`--${flag}`, word];
+  });
+}
+
 function line(vm: VM, part: VMChange): string {
   const words = ['vm', 'edit', vm.name];
   if (part.name !== undefined) words.push('--name', part.name);
   if (part.cpus !== undefined) words.push('--cpus', String(part.cpus));
   if (part.memory_bytes !== undefined) words.push('--memory', size(part.memory_bytes));
-  if (part.priority !== undefined) words.push('--priority', part.priority);
+  words.push(...named(part));
   if (part.prefer !== undefined) words.push('--prefer', part.prefer);
   if (part.backup !== undefined) words.push('--backup', part.backup);
   if (part.strict !== undefined) words.push(part.strict ? '--strict' : '--strict=false');

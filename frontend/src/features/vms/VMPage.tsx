@@ -133,6 +133,7 @@ function About({ vm }: { vm: VM }) {
           ...(vm.apart.length > 0 ? [[t('vm.wish.apart'), vm.apart.join(', ')] as const] : []),
           ...(vm.returns_to ? [[t('vm.wish.returns'), vm.returns_to] as const] : []),
           ...limitsOf(vm.limits, format, t).map((l) => [t('vm.limit.title'), l] as const),
+          [t('vm.firmware.title'), t(`vm.firmware.${vm.firmware}`)],
           [t('vm.boot'), vm.boot ? vm.boot.kernel.name : vm.boot_order.join(', ')],
           ...(vm.boot?.append
             ? [[t('vm.append'), <code key="a">{vm.boot.append}</code>] as const]

@@ -56,6 +56,7 @@ describe('specOf', () => {
       memory_bytes: 2 * GiB,
       disks: [{ size_bytes: GiB }],
     });
+    expect(specOf(draft({ firmware: 'uefi-secure' })).firmware).toBe('uefi-secure');
     const boot = { kind: 'kernel', append: 'console=ttyS0', kernel } as const;
     expect(specOf(draft({ disk: { kind: 'none' }, boot }), ref)).toEqual({
       name: 'web-1',
@@ -71,6 +72,9 @@ describe('commandOf', () => {
   it('is what one would type for the same', () => {
     expect(commandOf(draft({}))).toBe(
       'drystone vm create web-1 --cpus 2 --memory 2G --disk 20G && drystone vm start web-1',
+    );
+    expect(commandOf(draft({ firmware: 'uefi', start: false }))).toBe(
+      'drystone vm create web-1 --cpus 2 --memory 2G --disk 20G --firmware uefi',
     );
     const boot = { kind: 'kernel', append: "quiet root='a b'", kernel } as const;
     expect(commandOf(draft({ start: false, disk: { kind: 'none' }, boot }))).toBe(

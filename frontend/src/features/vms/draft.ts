@@ -1,4 +1,4 @@
-import type { DiskFrom, FileRef, VMSpec } from '../../api/types';
+import type { DiskFrom, FileRef, Firmware, VMSpec } from '../../api/types';
 import { command, size } from '../../parts/command';
 
 const GiB = 2 ** 30;
@@ -12,6 +12,7 @@ export interface Draft {
   /** The network of its one card; empty: no card. */
   network: string;
   boot: { kind: 'disk' } | { kind: 'kernel'; kernel?: File; initrd?: File; append: string };
+  firmware: Firmware;
   start: boolean;
 }
 
@@ -22,6 +23,7 @@ export const emptyDraft: Draft = {
   disk: { kind: 'new', bytes: 20 * GiB },
   network: '',
   boot: { kind: 'disk' },
+  firmware: 'bios',
   start: true,
 };
 
@@ -72,6 +74,7 @@ export function specOf(d: Draft, kernel?: FileRef, initrd?: FileRef): VMSpec {
     memory_bytes: d.memory,
     disks: diskOf(d),
   };
+  if (d.firmware !== 'bios') spec.firmware = d.firmware;
   if (d.network !== '') spec.nics = [{ network: d.network }];
   if (d.boot.kind === 'kernel' && kernel) {
     spec.boot = { kernel };
@@ -88,6 +91,7 @@ export function commandOf(d: Draft): string {
   if (d.disk.kind === 'new') words.push('--disk', size(d.disk.bytes));
   if (d.disk.kind === 'image') words.push('--disk', d.disk.image === '' ? 'IMAGE' : d.disk.image);
   if (d.network !== '') words.push('--nic', `net=${d.network}`);
+  if (d.firmware !== 'bios') words.push('--firmware', d.firmware);
   if (d.boot.kind === 'kernel') {
     words.push('--kernel', d.boot.kernel?.name ?? 'FILE');
     if (d.boot.initrd) words.push('--initrd', d.boot.initrd.name);
