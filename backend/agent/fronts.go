@@ -34,8 +34,9 @@ type front struct {
 	hold *Hold
 }
 
-// openFront listens for the QEMU of a guest's disk.
+// openFront listens for the QEMU of a guest's disk, which is limited before it is answered.
 func (a *Agent) openFront(ctx context.Context, rec model.Volume, path string, owner unixsock.Owner, purpose model.Purpose,
+	limits model.IOLimits,
 ) (*front, error) {
 	f := &front{agent: a, id: rec.ID, path: path, ended: make(chan struct{})}
 	s, err := vhost.Listen(ctx, vhost.Config{
@@ -48,6 +49,7 @@ func (a *Agent) openFront(ctx context.Context, rec model.Volume, path string, ow
 		return nil, fmt.Errorf("serve disk: %w", err)
 	}
 	f.server = s
+	f.limit(limits)
 	serve, stop := context.WithCancel(context.Background())
 	f.stop = stop
 	a.work.Go(func() {
@@ -102,7 +104,9 @@ func (f *front) hasEnded() bool {
 // Those of a running guest stay served while others come and go.
 func (g *guests) openFronts(ctx context.Context, m *guest, vm model.VM) error {
 	if g.serving(m, vm) {
-		m.limit(vm.Limits)
+		for _, f := range m.fronts {
+			f.limit(vm.Limits)
+		}
 		return nil
 	}
 	owner, err := qemuOwner()
@@ -126,23 +130,20 @@ func (g *guests) openFronts(ctx context.Context, m *guest, vm model.VM) error {
 		if err != nil {
 			return err
 		}
-		f, err := g.agent.openFront(ctx, rec, g.agent.SocketPath(Vhost, rec.ID), owner, model.ForGuest)
+		f, err := g.agent.openFront(ctx, rec, g.agent.SocketPath(Vhost, rec.ID), owner, model.ForGuest, vm.Limits)
 		if err != nil {
 			return err
 		}
 		g.setFronts(m, append(m.fronts, f))
 	}
-	m.limit(vm.Limits)
 	return nil
 }
 
-// limit bounds what each disk of the guest does, from now on.
-func (m *guest) limit(l model.IOLimits) {
-	for _, f := range m.fronts {
-		f.server.Limit(vhost.Limits{
-			Requests: l.IOPS, Bytes: int64(l.Bytes), Burst: time.Duration(l.Burst) * time.Second,
-		})
-	}
+// limit bounds what the guest does with the disk, from now on.
+func (f *front) limit(l model.IOLimits) {
+	f.server.Limit(vhost.Limits{
+		Requests: l.IOPS, Bytes: int64(l.Bytes), Burst: time.Duration(l.Burst) * time.Second,
+	})
 }
 
 // serving reports whether every disk of a machine is served.
