@@ -5,7 +5,6 @@ import { useConnection } from '../../api/context';
 import { useNodes } from '../../api/queries';
 import type { Priority, VM, VMChange } from '../../api/types';
 import { ActionDialog } from '../../parts/ActionDialog';
-import { useFormat } from '../../i18n/format';
 import { command, size } from '../../parts/command';
 import { said } from '../../parts/useRun';
 import { SizeInput } from '../../ui/SizeInput';
@@ -178,7 +177,6 @@ const MiB = 2 ** 20;
 /** What each disk may do at most. */
 function Limits({ limit, onChange }: { limit: Limit; onChange: (l: Limit) => void }) {
   const { t } = useTranslation();
-  const thousands = useFormat().count(1000).charAt(1);
   const set = (part: Partial<Limit>) => onChange({ ...limit, ...part });
   return (
     <>
@@ -186,7 +184,6 @@ function Limits({ limit, onChange }: { limit: Limit; onChange: (l: Limit) => voi
         <NumberInput
           label={t('vm.limit.iops')}
           description={t('vm.limit.none')}
-          thousandSeparator={thousands}
           name="limit-iops"
           value={limit.limit_iops}
           onChange={(n) => set({ limit_iops: Number(n) || 0 })}
@@ -198,7 +195,6 @@ function Limits({ limit, onChange }: { limit: Limit; onChange: (l: Limit) => voi
         <NumberInput
           label={t('vm.limit.bytes')}
           description={t('vm.limit.none')}
-          thousandSeparator={thousands}
           name="limit-mbps"
           value={limit.limit_bytes_per_second / MiB}
           onChange={(n) => set({ limit_bytes_per_second: (Number(n) || 0) * MiB })}
