@@ -34,15 +34,19 @@ func (a *Agent) CountGuests() []metrics.GuestCount {
 }
 
 // counts puts together what the hypervisor knows of the running guests and what
-// went through their disks.
+// went through their disks. A guest on its way from one node to another is in the
+// hypervisors of both, and counts where the record has it.
 func (g *guests) counts() []metrics.GuestCount {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	out := make([]metrics.GuestCount, 0, len(g.stats))
 	for _, s := range g.stats {
-		c := metrics.GuestCount{ID: s.VM, CPU: s.CPU, Memory: s.Resident}
-		if vm, err := g.agent.cfg.Meta.Local().VM(s.VM); err == nil {
-			c.CPUs, c.Memory = vm.CPUs, guestMemory(vm, s.Resident, s.Memory, s.Unused)
+		vm, err := g.agent.cfg.Meta.Local().VM(s.VM)
+		if err != nil || vm.Node != g.agent.cfg.Self {
+			continue
+		}
+		c := metrics.GuestCount{
+			ID: s.VM, CPUs: vm.CPUs, CPU: s.CPU, Memory: guestMemory(vm, s.Resident, s.Memory, s.Unused),
 		}
 		if m := g.all[s.VM]; m != nil {
 			c.IO = m.io()

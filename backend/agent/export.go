@@ -101,7 +101,7 @@ func (a *Agent) serveVhost(ctx context.Context, h *Hold, path string, ready func
 	if err != nil {
 		return err
 	}
-	f, err := a.openFront(ctx, rec, path, unixsock.Owner{}, model.ForExport)
+	f, err := a.openFront(ctx, rec, path, unixsock.Owner{}, model.ForExport, model.IOLimits{})
 	if err != nil {
 		return err
 	}

@@ -34,8 +34,9 @@ type front struct {
 	hold *Hold
 }
 
-// openFront listens for the QEMU of a guest's disk.
+// openFront listens for the QEMU of a guest's disk, which is limited before it is answered.
 func (a *Agent) openFront(ctx context.Context, rec model.Volume, path string, owner unixsock.Owner, purpose model.Purpose,
+	limits model.IOLimits,
 ) (*front, error) {
 	f := &front{agent: a, id: rec.ID, path: path, ended: make(chan struct{})}
 	s, err := vhost.Listen(ctx, vhost.Config{
@@ -48,6 +49,7 @@ func (a *Agent) openFront(ctx context.Context, rec model.Volume, path string, ow
 		return nil, fmt.Errorf("serve disk: %w", err)
 	}
 	f.server = s
+	f.limit(limits)
 	serve, stop := context.WithCancel(context.Background())
 	f.stop = stop
 	a.work.Go(func() {
@@ -105,7 +107,9 @@ func (g *guests) openFronts(ctx context.Context, m *guest, vm model.VM) error {
 		return err
 	}
 	if g.serving(m, vm) {
-		m.limit(vm.Limits)
+		for _, f := range m.fronts {
+			f.limit(vm.Limits)
+		}
 		return nil
 	}
 	owner, err := qemuOwner()
@@ -129,23 +133,20 @@ func (g *guests) openFronts(ctx context.Context, m *guest, vm model.VM) error {
 		if err != nil {
 			return err
 		}
-		f, err := g.agent.openFront(ctx, rec, g.agent.SocketPath(Vhost, rec.ID), owner, model.ForGuest)
+		f, err := g.agent.openFront(ctx, rec, g.agent.SocketPath(Vhost, rec.ID), owner, model.ForGuest, vm.Limits)
 		if err != nil {
 			return err
 		}
 		g.setFronts(m, append(m.fronts, f))
 	}
-	m.limit(vm.Limits)
 	return g.serveFlash(ctx, m, vm, owner)
 }
 
-// limit bounds what each disk of the guest does, from now on.
-func (m *guest) limit(l model.IOLimits) {
-	for _, f := range m.fronts {
-		f.server.Limit(vhost.Limits{
-			Requests: l.IOPS, Bytes: int64(l.Bytes), Burst: time.Duration(l.Burst) * time.Second,
-		})
-	}
+// limit bounds what the guest does with the disk, from now on.
+func (f *front) limit(l model.IOLimits) {
+	f.server.Limit(vhost.Limits{
+		Requests: l.IOPS, Bytes: int64(l.Bytes), Burst: time.Duration(l.Burst) * time.Second,
+	})
 }
 
 // serving reports whether every disk on virtio of a machine is served, and its NVRAM.

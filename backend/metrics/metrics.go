@@ -44,8 +44,10 @@ type Config struct {
 	Peers   Peers
 	Log     *slog.Logger
 
-	Dir   string                // where what machines did is kept; it is made
-	Known func(model.VMID) bool // whether a machine is in the record
+	Dir string // where what machines did is kept; it is made
+
+	// Known asks the record which machines are in it now; an error: nobody knows.
+	Known func(context.Context) (func(model.VMID) bool, error)
 }
 
 // Metrics samples this node and, while watched, knows the others.

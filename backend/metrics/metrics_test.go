@@ -112,7 +112,7 @@ func startWith(t *testing.T, source func(id model.NodeID) Source) *network {
 	for id := range model.NodeID(3) {
 		net.nodes[id+1] = New(Config{
 			Self: id + 1, Source: source(id + 1), Peers: view{net, id + 1}, Log: slog.New(slog.DiscardHandler),
-			Dir: t.TempDir(), Known: func(vm model.VMID) bool { return vm != deleted },
+			Dir: t.TempDir(), Known: all,
 		})
 	}
 	ctx, cancel := context.WithCancel(t.Context())

@@ -26,11 +26,10 @@ const (
 	// can show. It makes steps of 5 s, 2 min, 1 h and 1 day of the four rings.
 	pastUsual = 730
 
-	// pastFiles bounds the machines a node remembers; pastUnknown is how long it
-	// remembers one that is no longer in the record.
-	pastFiles   = 4096
-	pastUnknown = 7 * 24 * time.Hour
-	pastSweep   = time.Hour
+	// pastFiles bounds the machines a node remembers.
+	pastFiles  = 4096
+	pastSweep  = time.Hour
+	pastRecord = 2 * time.Second // for the record to say which machines there are
 
 	// pastQueue is how many seconds wait for a slow disk before some are left out.
 	pastQueue = 60
@@ -75,7 +74,7 @@ type Past struct {
 // past keeps what this node's guests did in files, one for each.
 type past struct {
 	dir   string
-	known func(model.VMID) bool
+	known func(context.Context) (func(model.VMID) bool, error)
 	log   *slog.Logger
 
 	samples chan Sample
@@ -118,7 +117,7 @@ func (p *past) run(ctx context.Context) {
 	sweep := time.NewTicker(pastSweep)
 	defer sweep.Stop()
 	p.say(os.MkdirAll(p.dir, 0o700))
-	p.say(p.sweep(time.Now()))
+	p.say(p.sweep(ctx, time.Now()))
 	for {
 		select {
 		case s := <-p.samples:
@@ -127,7 +126,7 @@ func (p *past) run(ctx context.Context) {
 			points, err := p.read(c.ask)
 			c.answer <- pastAnswer{points, err}
 		case <-sweep.C:
-			p.say(p.sweep(time.Now()))
+			p.say(p.sweep(ctx, time.Now()))
 		case <-ctx.Done():
 			p.say(p.keep(Sample{})) // no guests: closes all
 			return
@@ -192,8 +191,10 @@ func (p *past) read(a PastAsk) ([]Point, error) {
 }
 
 // sweep deletes what is kept of machines that are not in the record any more, of which
-// nothing is within two years, and of more machines than a node remembers.
-func (p *past) sweep(now time.Time) error {
+// nothing is within two years, and of more machines than a node remembers. While the
+// record cannot be asked, as when the node has just started or is cut off, nobody knows
+// which machines are gone.
+func (p *past) sweep(ctx context.Context, now time.Time) error {
 	list, err := os.ReadDir(p.dir)
 	if err != nil {
 		return err //nolint:wrapcheck // it says enough
@@ -201,6 +202,12 @@ func (p *past) sweep(now time.Time) error {
 	type file struct {
 		name string
 		at   time.Time
+	}
+	ctx, cancel := context.WithTimeout(ctx, pastRecord)
+	defer cancel()
+	known, err := p.known(ctx)
+	if err != nil {
+		known = func(model.VMID) bool { return true }
 	}
 	var kept []file
 	var errs []error
@@ -214,8 +221,7 @@ func (p *past) sweep(now time.Time) error {
 		if err != nil {
 			continue // gone
 		}
-		age := now.Sub(info.ModTime())
-		if age > time.Duration(ringfile.Span())*time.Second || age > pastUnknown && !p.known(id) {
+		if now.Sub(info.ModTime()) > time.Duration(ringfile.Span())*time.Second || !known(id) {
 			errs = append(errs, os.Remove(p.path(id)))
 			continue
 		}
@@ -242,8 +248,12 @@ func (m *Metrics) OwnPast(ctx context.Context, a PastAsk) ([]Point, error) {
 	case <-ctx.Done():
 		return nil, model.Errorf(model.Unavailable, "waiting for the history: %w", context.Cause(ctx))
 	}
-	got := <-c.answer
-	return got.points, got.err
+	select {
+	case got := <-c.answer:
+		return got.points, got.err
+	case <-ctx.Done(): // a disk that hangs
+		return nil, model.Errorf(model.Unavailable, "waiting for the history: %w", context.Cause(ctx))
+	}
 }
 
 // Past is what a machine did within the last seconds, as all nodes it was on know it, in

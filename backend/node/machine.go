@@ -56,6 +56,15 @@ func (p peers) Past(ctx context.Context, node model.NodeID, ask metrics.PastAsk)
 	return out, err
 }
 
+// machines asks the record, as it is now and not as this node has it, which machines there are.
+func (n *node) machines(ctx context.Context) (func(model.VMID) bool, error) {
+	view, err := n.meta.View(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return func(id model.VMID) bool { _, err := view.VM(id); return err == nil }, nil
+}
+
 func (n *node) handleMetrics() {
 	n.wire.Handle(callPast, func(ctx context.Context, _ model.NodeID, body json.RawMessage) (any, error) {
 		var ask metrics.PastAsk

@@ -115,7 +115,7 @@ func (n *node) build(ctx context.Context) (err error) {
 	})
 	n.metrics = metrics.New(metrics.Config{
 		Cluster: n.cfg.Cluster, Self: n.cfg.Node, Source: n.agent, Peers: peers{n}, Log: n.log, Dir: n.dir.History(),
-		Known: func(id model.VMID) bool { _, err := n.meta.Local().VM(id); return err == nil },
+		Known: n.machines,
 	})
 	n.handleMetrics()
 	n.handleMembers()

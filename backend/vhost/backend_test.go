@@ -59,7 +59,7 @@ func serveFile(ctx context.Context, socket, state, file string) error {
 }
 
 // A fileDisk is a Device on a file. While a file with its name and ".hold" is
-// there, requests that begin in the first sector wait.
+// there, requests that begin in the first sector wait, and say so with another file.
 type fileDisk struct {
 	f    *os.File
 	hold string
@@ -68,6 +68,9 @@ type fileDisk struct {
 func (d *fileDisk) wait(ctx context.Context, off int64) error {
 	held := func() bool { _, err := os.Stat(d.hold); return err == nil }
 	for off < 512 && ctx.Err() == nil && held() {
+		if err := os.WriteFile(d.hold+"ing", nil, 0o600); err != nil {
+			return err
+		}
 		time.Sleep(time.Millisecond)
 	}
 	return ctx.Err()
@@ -165,6 +168,9 @@ func (b *backend) end() {
 	}
 	b.cmd = nil
 }
+
+// holding reports whether a request has been held.
+func (b *backend) holding() bool { _, err := os.Stat(b.file + ".holding"); return err == nil }
 
 func (b *backend) hold(on bool) {
 	b.t.Helper()

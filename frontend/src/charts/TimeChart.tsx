@@ -159,13 +159,20 @@ function options(el: HTMLElement, tip: Ref<HTMLDivElement | null>, p: Ref<Props>
         return {
           stroke: color,
           width: 1.5,
-          points: { show: false },
+          points: { show: true, size: 4, fill: color, filter: alone },
           ...(i === 0 ? { fill: fade(color) } : {}),
         };
       }),
     ],
     hooks: { setCursor: [(u) => showTip(u, tip.current, p.current)] },
   };
+}
+
+/** The values without a neighbour, which no line is drawn to. */
+function alone(u: uPlot, series: number): number[] {
+  const values = u.data[series] ?? [];
+  const known = (i: number) => values[i] !== null && values[i] !== undefined;
+  return [...values.keys()].filter((i) => known(i) && !known(i - 1) && !known(i + 1));
 }
 
 function fade(color: string): (u: uPlot) => CanvasGradient | string {

@@ -345,6 +345,7 @@ export const de: Texts = {
     all: 'Alle',
     events: 'Neueste Ereignisse',
     leads: '{{node}} leitet',
+    lossNone: 'Ginge ein Knoten verloren, fänden alle Maschinen auf den anderen Platz.',
     loss_one:
       'Ginge {{node}} verloren, fände {{count}} Maschine mit {{size}} Speicher auf den anderen Knoten keinen Platz.',
     loss_other:
@@ -360,7 +361,8 @@ export const de: Texts = {
     ofColumns_one: 'von {{count}} Spalte',
     ofColumns_other: 'von {{count}} Spalten',
     pool: 'Pool belegt',
-    promised: '{{share}} Speicher zugesagt',
+    promised:
+      'Eingeschaltete Maschinen haben {{memory}} von {{of}} Speicher der Knoten, und {{cpus}} Prozessoren auf {{ofCPUs}}.',
     running: 'laufen / alle',
     sync: 'Spalten nicht synchron',
     tasks: 'Aufgaben',

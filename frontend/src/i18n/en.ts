@@ -341,6 +341,7 @@ export const en = {
     all: 'All',
     events: 'Newest events',
     leads: '{{node}} leads',
+    lossNone: 'If a node were lost, all machines would find room on the others.',
     loss_one:
       'If {{node}} were lost, {{count}} machine with {{size}} of memory would find no room on the other nodes.',
     loss_other:
@@ -356,7 +357,8 @@ export const en = {
     ofColumns_one: 'of {{count}} column',
     ofColumns_other: 'of {{count}} columns',
     pool: 'Pool used',
-    promised: '{{share}} of memory promised',
+    promised:
+      'Machines that are on have {{memory}} of the nodes’ {{of}} of memory, and {{cpus}} processors on {{ofCPUs}}.',
     running: 'running / all',
     sync: 'Columns out of sync',
     tasks: 'Tasks',

@@ -18,8 +18,12 @@ export interface Format {
   /** 14:02:11 from Unix milliseconds */
   time: (ms: number) => string;
   dateTime: (ms: number | string) => string;
+  /** 14:02 from Unix milliseconds */
+  minute: (ms: number) => string;
   /** 3 Mar from Unix milliseconds */
   day: (ms: number) => string;
+  /** Mar 2026 from Unix milliseconds */
+  month: (ms: number) => string;
   /** The time alone if it is of today. */
   moment: (ms: number | string) => string;
   /** 3 min ago, in 2 h */
@@ -50,6 +54,12 @@ export function makeFormat(lang: Lang): Format {
     timeStyle: 'short',
     hourCycle: 'h23',
   });
+  const minutes = new Intl.DateTimeFormat(locale, {
+    hour: '2-digit',
+    minute: '2-digit',
+    hourCycle: 'h23',
+  });
+  const months = new Intl.DateTimeFormat(locale, { month: 'short', year: 'numeric' });
   const date = new Intl.DateTimeFormat(locale, { day: 'numeric', month: 'short' });
   const relative = new Intl.RelativeTimeFormat(locale, { numeric: 'auto', style: 'short' });
   const precise = (n: number) => (n >= 100 ? whole : n >= 10 ? tenth : hundredth).format(n);
@@ -78,7 +88,9 @@ export function makeFormat(lang: Lang): Format {
     count: (n) => whole.format(n),
     time: (ms) => clock.format(ms),
     dateTime: (ms) => full.format(new Date(ms)),
+    minute: (ms) => minutes.format(ms),
     day: (ms) => date.format(ms),
+    month: (ms) => months.format(ms),
     moment: (when) => {
       const d = new Date(when);
       const today = d.toDateString() === new Date().toDateString();

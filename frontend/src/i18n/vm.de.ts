@@ -127,7 +127,8 @@ export const vm: Texts['vm'] = {
     bursts: 'Nachholen von {{time}}',
     bytes: 'Durchsatz jeder Platte',
     iops: 'Anfragen jeder Platte',
-    text: '0 ist keine Grenze. Was eine Platte von so vielen Sekunden nicht genutzt hat, darf sie auf einmal nachholen.',
+    none: '0 ist keine Grenze.',
+    text: 'Was eine Platte von so vielen Sekunden nicht genutzt hat, darf sie auf einmal nachholen.',
     title: 'Jede Platte höchstens',
   },
   range: {
@@ -136,6 +137,7 @@ export const vm: Texts['vm'] = {
     live: 'Jetzt',
     missing: 'Was diese Knoten darüber wissen, fehlt, sie antworten nicht: {{nodes}}',
     month: '30 Tage',
+    nothing: 'Von dieser Zeit ist nichts bekannt: die Maschine lief nicht.',
     title: 'Wie weit zurück',
     years: '2 Jahre',
   },

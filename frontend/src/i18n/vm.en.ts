@@ -126,7 +126,8 @@ export const vm = {
     bursts: 'bursts of {{time}}',
     bytes: 'Throughput of each disk',
     iops: 'Requests of each disk',
-    text: '0 is no limit. What a disk left unused of so many seconds, it may make up for at once.',
+    none: '0 is no limit.',
+    text: 'What a disk left unused of so many seconds, it may make up for at once.',
     title: 'Each disk at most',
   },
   range: {
@@ -135,6 +136,7 @@ export const vm = {
     live: 'Live',
     missing: 'What these nodes know of it is missing, they do not answer: {{nodes}}',
     month: '30 days',
+    nothing: 'Nothing is known of this time: the machine did not run.',
     title: 'How far back',
     years: '2 years',
   },

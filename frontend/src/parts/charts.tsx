@@ -198,6 +198,15 @@ export function MetricChart({ topic, id, kind, height, axes, max, span = 120 }: 
   );
 }
 
+/** Ticks say as much of a moment as tells it from the others in view. */
+function tick(format: Format, span: number): (ms: number) => string {
+  if (span <= DAY) return format.minute;
+  return span <= YEAR ? format.day : format.month;
+}
+
+const DAY = 86_400;
+const YEAR = 365 * DAY;
+
 interface PastProps extends Pick<ChartProps, 'kind' | 'height' | 'max'> {
   past: VMHistory;
   /** How many seconds are in view. */
@@ -222,6 +231,13 @@ export function PastChart({ past, kind, height, max, span }: PastProps) {
     <div className={classes.metric} data-chart={kind} data-past={span}>
       <div className={classes.metricHead}>
         <span className={classes.metricName}>{t(`metric.${kind}`)}</span>
+        {spec.keys.length > 1 &&
+          spec.labels.map((label, i) => (
+            <span key={label} className={classes.metricValue}>
+              <i style={{ background: spec.colors[i] }} aria-hidden="true" />
+              <span className={classes.metricLabel}>{t(`metric.${label}`)}</span>
+            </span>
+          ))}
       </div>
       <TimeChart
         source={source}
@@ -232,7 +248,7 @@ export function PastChart({ past, kind, height, max, span }: PastProps) {
         label={t(`metric.${kind}`)}
         format={spec.write(format)}
         formatTime={(s) => format.moment(s * 1000)}
-        formatTick={(s) => (span > 86_400 ? format.day(s * 1000) : format.time(s * 1000))}
+        formatTick={(s) => tick(format, span)(s * 1000)}
         scheme={scheme}
         floor={spec.floor}
         binary={spec.binary ?? false}

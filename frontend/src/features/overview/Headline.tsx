@@ -1,4 +1,4 @@
-import { IconAlertTriangle, IconTool } from '@tabler/icons-react';
+import { IconAlertTriangle, IconShieldCheck, IconTool } from '@tabler/icons-react';
 import { useTranslation } from 'react-i18next';
 import type { Cluster, Node } from '../../api/types';
 import { useFormat } from '../../i18n/format';
@@ -33,16 +33,7 @@ export function Headline({ cluster, nodes }: { cluster: Cluster; nodes: Node[] }
           {t('overview.maintenance', { count: maintenance })}
         </p>
       )}
-      {spare.loss_vms > 0 && (
-        <p className={classes.maintenance} role="status">
-          <IconAlertTriangle size={16} aria-hidden="true" />
-          {t('overview.loss', {
-            count: spare.loss_vms,
-            node: nodes.find((n) => n.id === spare.loss_of)?.name ?? '–',
-            size: format.bytes(spare.loss_memory_bytes),
-          })}
-        </p>
-      )}
+      {cluster.hypervisor && <Room spare={spare} nodes={nodes} />}
       <StaleNote topic="cluster" id={cluster.id} />
       <div className={classes.tiles}>
         <Count
@@ -54,11 +45,7 @@ export function Headline({ cluster, nodes }: { cluster: Cluster; nodes: Node[] }
         <Count
           name={t('overview.vms')}
           value={`${cluster.vms_running} / ${cluster.vms_total}`}
-          note={
-            cluster.hypervisor && spare.memory_bytes > 0
-              ? `${t('overview.running')}, ${t('overview.promised', { share: format.percent(spare.memory_promised_bytes / spare.memory_bytes) })}`
-              : t('overview.noHypervisor')
-          }
+          note={cluster.hypervisor ? t('overview.running') : t('overview.noHypervisor')}
         />
         <Count
           name={t('overview.sync')}
@@ -79,6 +66,44 @@ export function Headline({ cluster, nodes }: { cluster: Cluster; nodes: Node[] }
         ))}
       </div>
     </>
+  );
+}
+
+interface RoomProps {
+  spare: Cluster['spare'];
+  nodes: Node[];
+}
+
+/** What the nodes have for machines, and whether that survives the loss of one. */
+function Room({ spare, nodes }: RoomProps) {
+  const { t } = useTranslation();
+  const format = useFormat();
+  const lost = nodes.find((n) => n.id === spare.loss_of);
+  const short = spare.loss_vms > 0;
+  const Icon = short ? IconAlertTriangle : IconShieldCheck;
+  return (
+    <div className={classes.room} data-room={short ? 'short' : 'enough'}>
+      <Icon size={16} aria-hidden="true" />
+      <span>
+        {lost && (
+          <b role={short ? 'status' : undefined}>
+            {short
+              ? t('overview.loss', {
+                  count: spare.loss_vms,
+                  node: lost.name,
+                  size: format.bytes(spare.loss_memory_bytes),
+                })
+              : t('overview.lossNone')}{' '}
+          </b>
+        )}
+        {t('overview.promised', {
+          memory: format.bytes(spare.memory_promised_bytes),
+          of: format.bytes(spare.memory_bytes),
+          cpus: format.count(spare.cpus_promised),
+          ofCPUs: format.count(spare.cpus),
+        })}
+      </span>
+    </div>
   );
 }
 

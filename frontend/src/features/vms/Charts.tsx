@@ -2,7 +2,7 @@ import { SegmentedControl } from '@mantine/core';
 import { useState } from 'react';
 import { useTranslation } from 'react-i18next';
 import { useVMHistory } from '../../api/queries';
-import type { VM } from '../../api/types';
+import type { VM, VMHistory } from '../../api/types';
 import { Await } from '../../parts/Await';
 import { MetricChart, PastChart } from '../../parts/charts';
 import { Panel } from '../../ui/Panel';
@@ -53,6 +53,11 @@ export function Charts({ vm }: { vm: VM }) {
   );
 }
 
+/** Whether nothing at all is known of the time. */
+function nothing({ series }: VMHistory): boolean {
+  return Object.values(series).every((column) => column.every((x) => x === null));
+}
+
 function Past({ vm, span }: { vm: VM; span: number }) {
   const { t } = useTranslation();
   const query = useVMHistory(vm.id, span);
@@ -60,6 +65,11 @@ function Past({ vm, span }: { vm: VM; span: number }) {
     <Await query={query}>
       {(past) => (
         <>
+          {nothing(past) && (
+            <p className={classes.text} role="status">
+              {t('vm.range.nothing')}
+            </p>
+          )}
           {past.missing.length > 0 && (
             <p className={classes.text} role="status">
               {t('vm.range.missing', { nodes: past.missing.join(', ') })}

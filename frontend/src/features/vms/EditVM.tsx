@@ -187,6 +187,7 @@ function Limits({ limit, onChange }: { limit: Limit; onChange: (l: Limit) => voi
       <div className={classes.pair}>
         <NumberInput
           label={t('vm.limit.iops')}
+          description={t('vm.limit.none')}
           name="limit-iops"
           value={limit.limit_iops}
           onChange={(n) => set({ limit_iops: Number(n) || 0 })}
@@ -197,6 +198,7 @@ function Limits({ limit, onChange }: { limit: Limit; onChange: (l: Limit) => voi
         />
         <NumberInput
           label={t('vm.limit.bytes')}
+          description={t('vm.limit.none')}
           name="limit-mbps"
           value={limit.limit_bytes_per_second / MiB}
           onChange={(n) => set({ limit_bytes_per_second: (Number(n) || 0) * MiB })}
