@@ -17,7 +17,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"sync"
 	"testing"
 	"time"
 
@@ -34,10 +33,9 @@ type How struct {
 // for use by several goroutines, but for what only looks.
 type Lab struct {
 	*devcluster.Cluster
-	how     How
-	bridge  *box
-	boxes   []*box // one for each of Nodes; dead while that is off
-	daemons sync.WaitGroup
+	how    How
+	bridge *box
+	boxes  []*box // one for each of Nodes; nil while that is off
 }
 
 // New starts a lab. It ends with the test.
@@ -212,7 +210,6 @@ func (l *Lab) down(t *testing.T) {
 	for i := range l.boxes {
 		l.awaitOff(t, i)
 	}
-	l.daemons.Wait()
 	if l.bridge != nil {
 		l.bridge.kill()
 		<-l.bridge.ended

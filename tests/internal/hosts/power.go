@@ -147,12 +147,12 @@ func (l *Lab) start(t *testing.T, i int) {
 		t.Fatal(err)
 	}
 	defer func() { _ = out.Close() }()
-	cmd := l.boxes[i].command(inside, devcluster.Program("drystoned"), "run", "--dir", n.Dir)
+	// The machine's first process takes it over, as a service manager has it.
+	cmd := l.boxes[i].command(inside, "setsid", "--fork", devcluster.Program("drystoned"), "run", "--dir", n.Dir)
 	cmd.Stdout, cmd.Stderr = out, out
-	if err := cmd.Start(); err != nil {
+	if err := cmd.Run(); err != nil {
 		t.Fatal(err)
 	}
-	l.daemons.Go(func() { _ = cmd.Wait() }) // it ends with the machine, or before
 	devcluster.Eventually(t, 20*time.Second, "there is a daemon on "+n.Name, func() bool {
 		for _, pid := range l.boxes[i].processes("drystoned", "run") {
 			if pid != n.PID {
