@@ -92,7 +92,7 @@ func (l *lab) lost(vm string, fail, mend func(name string)) {
 		t.Logf("dead %.1f s after the fault, started on %s %.1f s after it, runs %.1f s after it",
 			(died - began).Seconds(), to, (started - began).Seconds(), took.Seconds())
 	}
-	rest.Progresses(t, vm, 1)
+	l.verifies(rest, vm)
 	if g, _ := l.generation(rest, vm); g <= before {
 		t.Errorf("the disk's generation is %d, and was %d before", g, before)
 	}
@@ -101,7 +101,7 @@ func (l *lab) lost(vm string, fail, mend func(name string)) {
 	l.AwaitUp(t)
 	l.awaitWhole(vm)
 	l.agree(vm)
-	l.Progresses(t, vm, 1)
+	l.verifies(l.Cluster, vm)
 }
 
 // elsewhere waits until a machine runs on another node than it did, and says on which. All
@@ -123,6 +123,23 @@ func (l *lab) elsewhere(vm, was string, rest *devcluster.Cluster, old *death, be
 		return len(l.qemus(to)) == 1
 	})
 	return to
+}
+
+// verifies waits until a machine's guest verifies its disk now, without an error. What its
+// console begins with may be of an earlier time, and comes at once.
+func (l *lab) verifies(c *devcluster.Cluster, vm string) {
+	l.t.Helper()
+	p := c.Listen(l.t, vm, nil)
+	defer p.Stop()
+	time.Sleep(2 * time.Second)
+	old := p.Now().Blocks
+	l.eventually(time.Minute, "the guest of "+vm+" verifies its disk", func() bool {
+		now := p.Now().Blocks
+		return now > 0 && now != old
+	})
+	if now := p.Now(); now.Errors != 0 || len(now.Bad) > 0 {
+		l.t.Fatalf("the verifier of %s found %d errors: %v", vm, now.Errors, now.Bad)
+	}
 }
 
 // agree waits until the record and the libvirts of all hosts agree on a machine: it runs in
