@@ -76,6 +76,9 @@ func (l *lab) killedDuring(rng *rand.Rand, round int, deed string) {
 	l.agree("g")
 	agreed := time.Since(began)
 	r := <-done
+	if strings.Contains(r.Errs, "there is no vm") {
+		t.Errorf("%v is told of a machine that is there: %s", words, r.Errs)
+	}
 	is = l.agree("g") // what was asked for may have been done only now
 	stop()
 	l.AwaitUp(t)

@@ -22,6 +22,7 @@ func TestGuest(t *testing.T) {
 	l.makeGuest("g", "node1")
 	l.Progresses(t, "g", 500)
 	l.part("there and back", func() { l.tour("g", *tours) })
+	l.part("asked of a daemon that comes back", func() { l.asked("g") })
 	l.part("cut off", func() {
 		l.lost("g", l.isolated, func(string) { l.Heal(l.t) })
 	})

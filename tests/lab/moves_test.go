@@ -3,6 +3,8 @@ package lab
 import (
 	"flag"
 	"strings"
+	"syscall"
+	"time"
 )
 
 var tours = flag.Int("lab.tours", 1, "how often a guest migrates there and back")
@@ -25,6 +27,27 @@ func (l *lab) tour(vm string, times int) {
 		}
 		l.awaitWhole(vm)
 	}
+}
+
+// asked asks for a migration while the node's daemon comes back, which has to be heard from
+// the first word: as what it does not know yet, not as what there is not.
+func (l *lab) asked(vm string) {
+	t := l.t
+	t.Helper()
+	home := l.VM(t, vm).NodeName
+	to := l.others(home)[0]
+	rest := l.At(t, to)
+	l.Signal(t, home, syscall.SIGKILL)
+	l.Start(t, home)
+	l.eventually(time.Minute, vm+" is moved", func() bool {
+		r := rest.Run("vm", "migrate", vm, to)
+		if strings.Contains(r.Errs, "there is no vm") {
+			t.Errorf("asked for a machine that is there: %s", r)
+		}
+		return r.Status == 0 || rest.VM(t, vm).NodeName == to
+	})
+	l.agree(vm)
+	l.verifies(l.Cluster, vm)
 }
 
 // domains lists what a host's libvirt has that has a process, by its own word; nothing if it
