@@ -165,7 +165,7 @@ func watchDeath(t *testing.T, pid int) *death {
 	go func() {
 		defer func() { _ = unix.Close(fd) }()
 		for {
-			n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, -1) //nolint:gosec // a descriptor
+			n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, -1)
 			if n == 1 && err == nil {
 				break
 			}

@@ -2,6 +2,7 @@ package hosts
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -33,7 +34,7 @@ const (
 // the script in it was run.
 func open(namespaces []string, script string, args ...string) (*box, error) {
 	args = append([]string{"bash", "-c", says + script + waits, "host"}, args...)
-	cmd := exec.Command("unshare", append(namespaces, args...)...) //nolint:gosec // ours
+	cmd := exec.CommandContext(context.Background(), "unshare", append(namespaces, args...)...) //nolint:gosec // ours
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		return nil, err
@@ -75,7 +76,7 @@ func (b *box) kill() {
 // command is a program of the machine that is to run in the box's namespaces.
 func (b *box) command(namespaces []string, name string, args ...string) *exec.Cmd {
 	words := append([]string{"--target", strconv.Itoa(b.pid)}, namespaces...)
-	return exec.Command("nsenter", append(append(words, name), args...)...) //nolint:gosec // ours
+	return exec.CommandContext(context.Background(), "nsenter", append(append(words, name), args...)...) //nolint:gosec // ours
 }
 
 // run runs a program in the box and returns what it prints.

@@ -201,6 +201,7 @@ func (l *Lab) Leader(t *testing.T) (leader string, others []string) {
 
 // down ends all machines, and keeps what they said if the test failed.
 func (l *Lab) down(t *testing.T) {
+	t.Helper()
 	if t.Failed() {
 		l.KeepLogs(t)
 	}
