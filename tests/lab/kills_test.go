@@ -28,7 +28,7 @@ func TestRandomKills(t *testing.T) {
 	l.Progresses(t, "g", 500)
 	t.Logf("seed %d", *seed)
 	rng := rand.New(rand.NewPCG(*seed, 0))
-	deeds := []string{"migrate", "stop", "start", "snapshot"}
+	deeds := []string{"start", "migrate", "stop", "snapshot"}
 	for round := range *rounds {
 		deed := deeds[round%len(deeds)]
 		l.part(fmt.Sprintf("%d %s", round, deed), func() { l.killedDuring(rng, round, deed) })
