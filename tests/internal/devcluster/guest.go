@@ -177,13 +177,17 @@ func (c *Cluster) GoesOn(t *testing.T, name string, seen int64) int64 {
 	})
 }
 
+// reachWait is how long a guest may take to say what is waited for: ten that start at once
+// on two cores take a minute and more.
+const reachWait = 4 * time.Minute
+
 // Reaches waits until a guest has verified as many blocks as enough says, without an
 // error, and says how many it has.
 func (c *Cluster) Reaches(t *testing.T, name, what string, enough func(blocks int64) bool) int64 {
 	t.Helper()
 	p := c.Listen(t, name, nil)
 	defer p.Stop()
-	Eventually(t, time.Minute, fmt.Sprintf("the guest of %s %s", name, what), func() bool {
+	Eventually(t, reachWait, fmt.Sprintf("the guest of %s %s", name, what), func() bool {
 		return enough(p.Now().Blocks)
 	})
 	now := p.Now()
