@@ -79,6 +79,12 @@ MINUTES ?= 30
 endurance: deps build-nodes ## load that is verified, with snapshots, scrubs and dying nodes, for MINUTES (30; root)
 	go test -count=1 -v -timeout 0 ./tests/endurance -endurance.minutes=$(MINUTES)
 
+.PHONY: lab
+lab: deps build-nodes ## guests whose nodes fail, on three hosts of namespaces: 40 migrations, 40 killed daemons, a drain of ten (root)
+	@tests/guest/build.sh bin/guest
+	go test -count=1 -v -timeout 2h ./tests/lab -lab.all -lab.tours=20 -lab.rounds=40 -lab.seed=$$(date +%j)
+	go test -count=1 -v -timeout 30m -run 'TestDrain$$' ./tests/cluster -drain.guests=10
+
 .PHONY: bench
 bench: deps build-nodes ## the speed table, beside qemu-nbd on a raw file in the same run
 	go run ./tests/bench
@@ -92,7 +98,7 @@ demo-down: ## stop the demo and remove it
 	@tests/demo/down.sh $(DEMO_DIR)
 
 .PHONY: nightly
-nightly: deps build ## the long runs: 500 seeds, large bounds, every fault of the network, 200 clones, power cuts, planted mistakes, a map of 10 TiB
+nightly: deps build ## the long runs: 500 seeds, large bounds, every fault of the network, 200 clones, power cuts, planted mistakes, a map of 10 TiB, the lab
 	go test -count=1 -v -timeout 2h ./tests/model -model.large -model.walks=100000
 	go test -count=1 -timeout 1h -run TestEveryShortHistory ./backend/block/disk -disk.exhaustive
 	go test -count=1 -timeout 3h ./backend/block/volume -sim.seeds=500
@@ -102,3 +108,4 @@ nightly: deps build ## the long runs: 500 seeds, large bounds, every fault of th
 	go test -count=1 -v -timeout 1h -run 'TestPower$$' ./tests/cluster -power.rounds=60 -power.seed=$$(date +%j)
 	go test -count=1 -v -timeout 20m -run 'TestClones$$' ./tests/cluster -clones=200
 	go test -count=1 -v -timeout 1h -run 'TestBigMap' ./backend/block/disk -map.gib=10240 -map.count=false -map.writes=100000
+	$(MAKE) lab

@@ -78,7 +78,11 @@ func (a *Agent) handleMigrate(ctx context.Context, _ model.NodeID, body json.Raw
 	if a.guests == nil {
 		return nil, model.Errorf(model.Unavailable, "this node runs no guests")
 	}
-	vm, err := a.cfg.Meta.Local().VM(c.VM)
+	view, err := a.cfg.Meta.View(ctx) // a node that has just started may not have heard of the machine
+	if err != nil {
+		return nil, err
+	}
+	vm, err := view.VM(c.VM)
 	if err != nil {
 		return nil, err
 	}

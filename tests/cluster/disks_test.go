@@ -58,7 +58,7 @@ func TestDisks(t *testing.T) {
 	p.sees("vda,335544320 vdb,50331648 vdc,100663296")
 	c.awaitFree("g-disk2")
 	c.must("volume", "delete", "g-disk2", "--yes")
-	_ = p.cmd.Process.Kill()
+	p.Stop()
 
 	c.must("vm", "migrate", "g", "node2")
 	c.awaitVM("g", "running")

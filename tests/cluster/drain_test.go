@@ -4,7 +4,6 @@ import (
 	"flag"
 	"fmt"
 	"maps"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -109,10 +108,7 @@ func TestDrain(t *testing.T) {
 // smallGuest makes a machine whose guest verifies its disk.
 func (c *cluster) smallGuest(name string) {
 	c.t.Helper()
-	files := filepath.Join("..", "..", "bin", "guest")
-	c.must("vm", "create", name, "--memory", "160M", "--disk", "256M",
-		"--kernel", filepath.Join(files, "vmlinuz"), "--initrd", filepath.Join(files, "initrd.img"),
-		"--append", "console=ttyS0 quiet")
+	c.MakeGuest(c.t, name, "160M", "256M")
 }
 
 func (c *cluster) nodeOf(name string) string {

@@ -34,7 +34,7 @@ func (c *cluster) remembers(name string, boots int, secure bool) {
 		said := p.says("uefi: ")
 		return strings.Contains(said, "boots before: "+n+", secure boot:   "+flag) && strings.Contains(said, "boot "+n+" is noted")
 	})
-	_ = p.cmd.Process.Kill()
+	p.Stop()
 }
 
 // What a guest has its firmware remember is there through the death of the daemon while the

@@ -1,85 +1,37 @@
 package cluster
 
 import (
-	"bufio"
-	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"regexp"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"drystone.example/drystone/tests/internal/devcluster"
 )
 
 // A machine as `vm show --json` prints it.
-type vm struct {
-	Name     string `json:"name"`
-	Power    string `json:"power"`
-	NodeName string `json:"node_name"`
-	MovesTo  string `json:"moves_to"`
-	Status   struct {
-		State  string `json:"state"`
-		Reason string `json:"reason"`
-	} `json:"status"`
-}
+type vm = devcluster.VM
 
-// A port follows what a guest's verifier says on its serial port.
+// A port follows what a guest says on its serial port, its verifier and its init.
 type port struct {
-	t   *testing.T
-	cmd *exec.Cmd
+	*devcluster.Port
+	t *testing.T
 
 	mu     sync.Mutex // guards what follows
-	blocks int64      // verified, by the newest line
-	errors int64
-	stall  float64
-	bad    []string
-	cards  string   // the guest's newest word on its network cards
-	leases []string // and on the addresses it was given
-	disks  string   // its newest word on its disks
-	words  []string // lines of the guest's own, not of the verifier
+	cards  string     // the guest's newest word on its network cards
+	leases []string   // and on the addresses it was given
+	disks  string     // its newest word on its disks
+	words  []string   // lines of the guest's own, not of the verifier
 }
-
-var progress = regexp.MustCompile(`verified (\d+) writes \d+ reads \d+ errors (\d+) longest_stall ([\d.]+)`)
 
 // listen reads the serial port through a node that stays up.
 func (c *cluster) listen(name string) *port {
 	c.t.Helper()
 	p := &port{t: c.t}
-	p.cmd = exec.Command(program("drystone"), "vm", "console", name, "--serial")
-	p.cmd.Env = append(os.Environ(), "DRYSTONE_DIR="+c.dir)
-	in, err := p.cmd.StdinPipe() // kept open: the end of input leaves the console
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	out, err := p.cmd.StdoutPipe()
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	if err := p.cmd.Start(); err != nil {
-		c.t.Fatal(err)
-	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		p.follow(out)
-	}()
-	c.t.Cleanup(func() {
-		_ = in.Close()
-		_ = p.cmd.Process.Kill()
-		<-done
-		_ = p.cmd.Wait()
-	})
+	p.Port = c.Listen(c.t, name, p.take)
 	return p
-}
-
-// follow takes in what a guest says until the end.
-func (p *port) follow(out io.Reader) {
-	for s := bufio.NewScanner(out); s.Scan(); {
-		p.take(s.Text())
-	}
 }
 
 func (p *port) take(line string) {
@@ -87,9 +39,6 @@ func (p *port) take(line string) {
 	defer p.mu.Unlock()
 	if !strings.HasPrefix(line, "verified ") {
 		p.words = append(p.words, line)
-	}
-	if strings.Contains(line, "VERIFY ERROR") || strings.Contains(line, "I/O error") {
-		p.bad = append(p.bad, line)
 	}
 	if i := strings.Index(line, "network cards:"); i >= 0 {
 		p.cards = line[i:]
@@ -100,13 +49,6 @@ func (p *port) take(line string) {
 	if i := strings.Index(line, "network card "); i >= 0 {
 		p.leases = append(p.leases, strings.TrimSpace(line[i:]))
 	}
-	m := progress.FindStringSubmatch(line)
-	if m == nil {
-		return
-	}
-	p.blocks, _ = strconv.ParseInt(m[1], 10, 64)
-	p.errors, _ = strconv.ParseInt(m[2], 10, 64)
-	p.stall, _ = strconv.ParseFloat(m[3], 64)
 }
 
 // says returns the lines so far that have a text in them.
@@ -122,43 +64,18 @@ func (p *port) says(text string) string {
 	return strings.Join(all, "\n")
 }
 
-func (p *port) now() (blocks, errors int64, stall float64, bad []string) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.blocks, p.errors, p.stall, p.bad
-}
-
 // progresses waits until the guest has verified that much more, and says what it
 // has seen so far.
 func (c *cluster) progresses(name string, after int64) int64 {
 	c.t.Helper()
-	p := c.listen(name)
-	eventually(c.t, 60*time.Second, "the guest verifies on", func() bool {
-		blocks, _, _, _ := p.now()
-		return blocks > after
-	})
-	blocks, errors, stall, bad := p.now()
-	if errors != 0 || len(bad) > 0 {
-		c.t.Fatalf("the guest's verifier found %d errors: %v", errors, bad)
-	}
-	c.t.Logf("verified %d blocks, longest stall %.1f s", blocks, stall)
-	_ = p.cmd.Process.Kill()
-	return blocks
+	return c.Progresses(c.t, name, after)
 }
 
 // beginsAgain waits until the guest counts from the start, after it has scanned
 // its disk, and has verified something since.
 func (c *cluster) beginsAgain(name string, before int64) {
 	c.t.Helper()
-	p := c.listen(name)
-	eventually(c.t, time.Minute, "the guest begins again", func() bool {
-		blocks, _, _, _ := p.now()
-		return blocks > 0 && blocks < before
-	})
-	if _, errors, _, bad := p.now(); errors != 0 || len(bad) > 0 {
-		c.t.Fatalf("after it began again the verifier found %d errors: %v", errors, bad)
-	}
-	_ = p.cmd.Process.Kill()
+	c.BeginsAgain(c.t, name, before)
 }
 
 // A guest verifies its own disk, without an error, through the death of its own
@@ -211,12 +128,5 @@ func TestGuestSurvives(t *testing.T) {
 
 func (c *cluster) awaitVM(name, state string) {
 	c.t.Helper()
-	var last vm
-	eventually(c.t, 2*time.Minute, name+" is "+state, func() bool {
-		last = get[vm](c, "vm", "show", name)
-		if last.Status.State == "failed" {
-			c.t.Fatalf("%s failed: %s", name, last.Status.Reason)
-		}
-		return last.Status.State == state
-	})
+	c.AwaitVM(c.t, name, state)
 }

@@ -256,28 +256,13 @@ func (c *cluster) sourceDies(to string, every time.Duration) {
 // fails if it has begun again meanwhile.
 func (c *cluster) goesOn(name string, seen int64) int64 {
 	c.t.Helper()
-	p := c.listen(name)
-	eventually(c.t, time.Minute, "the guest says something", func() bool {
-		blocks, _, _, _ := p.now()
-		return blocks > 0
-	})
-	if blocks, _, _, _ := p.now(); blocks < seen {
-		c.t.Fatalf("the guest has begun again: it had verified %d blocks, and now %d", seen, blocks)
-	}
-	_ = p.cmd.Process.Kill()
-	return c.progresses(name, seen+200)
+	return c.GoesOn(c.t, name, seen)
 }
 
 // makeGuest makes a machine whose guest verifies its disk, and starts it on a node.
 func (c *cluster) makeGuest(name, node string) {
 	c.t.Helper()
-	files := filepath.Join("..", "..", "bin", "guest")
-	if _, err := os.Stat(filepath.Join(files, "vmlinuz")); err != nil {
-		c.t.Fatalf("the demo guest is not built: run tests/guest/build.sh bin/guest: %v", err)
-	}
-	c.must("vm", "create", name, "--cpus", "1", "--memory", "256M", "--disk", "1G",
-		"--kernel", filepath.Join(files, "vmlinuz"), "--initrd", filepath.Join(files, "initrd.img"),
-		"--append", "console=ttyS0 quiet")
+	c.MakeGuest(c.t, name, "256M", "1G")
 	c.must("vm", "start", name, "--node", node)
 	c.awaitVM(name, "running")
 }

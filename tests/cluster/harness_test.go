@@ -3,8 +3,6 @@ package cluster
 import (
 	"encoding/json"
 	"fmt"
-	"os"
-	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -120,14 +118,7 @@ func (c *cluster) killAll() {
 }
 
 // alive reports whether a process runs, a zombie being dead.
-func alive(pid int) bool {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return false
-	}
-	_, rest, _ := strings.Cut(string(text), ") ")
-	return !strings.HasPrefix(rest, "Z")
-}
+func alive(pid int) bool { return devcluster.Alive(pid) }
 
 // A volume as `volume show --json` prints it.
 type lostRange struct {

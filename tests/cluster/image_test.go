@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"drystone.example/drystone/tests/internal/devcluster"
 )
 
 // An image becomes a volume; a machine that is made from it has a copy of its own,
@@ -168,11 +170,11 @@ func verifyIn(t *testing.T, socket string) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	p := &port{t: t}
+	p := &devcluster.Port{}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		p.follow(out)
+		p.Follow(out, nil)
 	}()
 	defer func() {
 		_ = cmd.Process.Kill()
@@ -180,10 +182,9 @@ func verifyIn(t *testing.T, socket string) {
 		_ = cmd.Wait()
 	}()
 	eventually(t, 90*time.Second, "the guest verifies its disk", func() bool {
-		blocks, _, _, _ := p.now()
-		return blocks > 1000
+		return p.Now().Blocks > 1000
 	})
-	if _, errors, _, bad := p.now(); errors != 0 || len(bad) > 0 {
-		t.Errorf("the guest's verifier found %d errors: %v", errors, bad)
+	if now := p.Now(); now.Errors != 0 || len(now.Bad) > 0 {
+		t.Errorf("the guest's verifier found %d errors: %v", now.Errors, now.Bad)
 	}
 }

@@ -89,7 +89,7 @@ func TestNICs(t *testing.T) {
 	c.must("vm", "edit", "g", "--set-nic", "mac="+first+",connected", "--add-nic", "net=out,model=rtl8139",
 		"--remove-nic", second)
 	p.told([]string{first + ",1", "0000:12:00.0,0x10ec:0x8139"}, []string{second})
-	_ = p.cmd.Process.Kill()
+	p.Stop()
 
 	c.must("vm", "migrate", "g", "node2")
 	c.awaitVM("g", "running")

@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -60,20 +59,11 @@ func newPowerLab(t *testing.T) *powerLab {
 func (l *powerLab) failPower(k powerfs.Keep) {
 	l.t.Helper()
 	l.rack.Cut()
-	for _, n := range l.Nodes {
-		l.signal(n.Name, syscall.SIGKILL)
-	}
-	l.rack.Off()
-	for _, n := range l.Nodes {
-		eventually(l.t, 20*time.Second, n.Name+" is dead", func() bool { return !alive(n.PID) })
-	}
-	if err := l.rack.On(k); err != nil {
-		l.t.Fatal(err)
-	}
-	for i := range l.Nodes {
-		l.spawn(i)
-	}
-	l.describe(l.dir, l.Nodes) // their processes are others
+	l.hosts.FailPower(l.t, l.rack.Off, func() {
+		if err := l.rack.On(k); err != nil {
+			l.t.Fatal(err)
+		}
+	})
 	l.awaitUp()
 }
 

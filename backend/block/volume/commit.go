@@ -82,12 +82,16 @@ func (v *Volume) propose(ctx context.Context, p *proposal) bool {
 		if code == model.Fenced || code == model.NotFound {
 			v.end(err)
 		}
+		again := v.refused == code
+		v.refused = code
 		v.unlock()
-		v.log.Warn("members not changed", "volume", v.id, "err", err)
+		if !again { // while there is no leader this repeats
+			v.log.Warn("members not changed", "volume", v.id, "err", err)
+		}
 		return false
 	}
 	v.mu.Lock()
-	v.unsure, v.proposing = nil, false
+	v.unsure, v.proposing, v.refused = nil, false, ""
 	known := v.rec.Revision
 	if v.adopt(rec) && err == nil {
 		v.count(p)

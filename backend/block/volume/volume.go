@@ -78,6 +78,7 @@ type Volume struct {
 	nextSearch time.Time
 	search     bool
 	unsure     []model.MemberChange // proposed for the present revision, outcome unknown
+	refused    model.Code           // why raft gave no definite answer to the last proposal; empty if it did
 	proposing  bool
 	proposed   *proposal // the last one, until it is known to be carried out
 	repairing  map[pageKey]bool

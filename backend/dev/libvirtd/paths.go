@@ -146,9 +146,17 @@ func (p places) prepare(uuid string) error {
 			return fmt.Errorf("make libvirt's folders: %w", err)
 		}
 	}
+	if err := WriteSettings(filepath.Join(p.dir, "libvirt/etc"), uuid); err != nil {
+		return err
+	}
+	return nil
+}
+
+// WriteSettings writes, into the folder that will be /etc/libvirt, the settings of a host
+// with that UUID on which there may be no systemd. It may be called again.
+func WriteSettings(dir, uuid string) error {
 	for name, settings := range settingsOf(uuid) {
-		path := filepath.Join(p.dir, "libvirt/etc", name)
-		if err := os.WriteFile(path, settings.bytes(), 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, name), settings.bytes(), 0o600); err != nil {
 			return fmt.Errorf("write libvirt's settings: %w", err)
 		}
 	}
