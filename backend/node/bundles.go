@@ -158,12 +158,20 @@ func (s service) cutForExport(ctx context.Context, by model.Actor, vm model.VM) 
 	if err := s.roomForNew(ctx); err != nil {
 		return nil, nil, err
 	}
-	if snaps, err = s.n.agent.SnapshotVM(ctx, by, vm.ID, "export-"+model.NewID[model.TaskID]().String()); err != nil {
-		return nil, nil, err
-	}
-	drop = func() {
-		for _, one := range snaps {
-			s.undo(ctx, by, command.SnapshotDelete{Snapshot: one.ID})
+	name := "export-" + model.NewID[model.TaskID]().String()
+	drop = func() { s.dropSnapshots(ctx, by, vm, name) }
+	for began := time.Now(); ; {
+		if snaps, err = s.n.agent.SnapshotVM(ctx, by, vm.ID, name); err == nil {
+			break
+		}
+		drop() // it may have been done all the same
+		if model.CodeOf(err) != model.Unavailable || time.Since(began) > cutPatience {
+			return nil, nil, err
+		}
+		select {
+		case <-time.After(cutAgain):
+		case <-ctx.Done():
+			return nil, nil, err
 		}
 	}
 	view, err := s.n.meta.View(ctx)
@@ -177,6 +185,31 @@ func (s service) cutForExport(ctx context.Context, by model.Actor, vm model.VM) 
 		return nil, nil, err
 	}
 	return snaps, drop, nil
+}
+
+// A volume that is just being let go cannot be cut; it is tried again, for a while.
+const (
+	cutPatience = 15 * time.Second
+	cutAgain    = 200 * time.Millisecond
+)
+
+// dropSnapshots deletes the snapshots of a machine's disks that have a name, also when ctx
+// has ended.
+func (s service) dropSnapshots(ctx context.Context, by model.Actor, vm model.VM, name string) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cutPatience)
+	defer cancel()
+	view, err := s.n.meta.View(ctx)
+	if err != nil {
+		s.n.log.Warn("snapshots of an export were not deleted", "vm", vm.ID, "snapshot", name, "err", err)
+		return
+	}
+	for _, d := range vm.Disks {
+		for _, one := range view.SnapshotsOf(d.Volume) {
+			if one.Name == name {
+				s.undo(ctx, by, command.SnapshotDelete{Snapshot: one.ID})
+			}
+		}
+	}
 }
 
 // describe is a machine as its export has it.

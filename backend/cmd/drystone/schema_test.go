@@ -51,6 +51,8 @@ var printed = map[string]string{
 
 	"image list":  "ListVolume",
 	"vm create":   "VM",
+	"vm export":   "VMExportEvent",
+	"vm import":   "ImportEvent",
 	"vm snapshot": "ListSnapshot",
 	"vm list":     "ListVM",
 	"vm show":     "VM",
