@@ -101,6 +101,22 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
+// What the first version wrote is read for ever, and nothing of it is lost.
+func TestGolden(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join("testdata", "machine.v1.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := Unmarshal(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := m.Marshal()
+	if diff := cmp.Diff(string(text), string(again)); err != nil || diff != "" {
+		t.Errorf("%v (-was +written again):\n%s", err, diff)
+	}
+}
+
 // A descriptor of another product: units of its own, disks in the order of the items, one
 // that is empty, and more than one machine.
 func TestOVFOfOthers(t *testing.T) {
