@@ -120,6 +120,31 @@ func TestMachineAsFiles(t *testing.T) {
 	})
 }
 
+// A machine that runs is exported from a snapshot and goes on meanwhile; without one it is
+// refused, and nothing is left of the attempt.
+func TestRunningMachineAsFiles(t *testing.T) {
+	t.Parallel()
+	c := up(t)
+	c.makeGuest("g", "node1")
+	seen := c.goesOn("g", 0)
+	archive := filepath.Join(t.TempDir(), "g.tar")
+	if r := c.run("vm", "export", "g", "--to", archive); r.status != 1 || !strings.Contains(r.errs, "is on") {
+		t.Errorf("a machine that runs: %v", r)
+	}
+	if left := c.must("snapshot", "list", "g-disk1"); strings.Contains(left, "export") {
+		t.Errorf("a snapshot is left: %s", left)
+	}
+	c.must("vm", "snapshot", "g", "then")
+	c.must("vm", "export", "g@then", "--to", archive)
+	c.must("vm", "import", archive, "--name", "again")
+	c.goesOn("g", seen)
+	e := c.export("again-disk1", "node3")
+	defer e.stop()
+	s := c.ExportSnapshot(t, "g-disk1@then", "node2")
+	defer s.Stop()
+	tool(t, "qemu-img", "compare", "-f", "raw", "-F", "raw", e.uri, s.URI)
+}
+
 // A machine as `vm show --json` prints it.
 type machine struct {
 	CPUs        int      `json:"cpus"`
