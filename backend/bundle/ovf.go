@@ -169,13 +169,13 @@ var power = regexp.MustCompile(`^byte\s*\*\s*2\^(10|20|30|40)$`)
 func quantity(text, units string) (model.Bytes, bool) {
 	n, err := strconv.ParseInt(strings.TrimSpace(text), 10, 64)
 	shift := 0
-	switch u := strings.ToLower(strings.TrimSpace(units)); {
-	case u == "byte", u == "bytes":
-	case u == "kilobytes", u == "kb":
+	switch u := strings.ToLower(strings.TrimSpace(units)); u {
+	case "byte", "bytes":
+	case "kilobytes", "kb":
 		shift = 10
-	case u == "megabytes", u == "mb":
+	case "megabytes", "mb":
 		shift = 20
-	case u == "gigabytes", u == "gb":
+	case "gigabytes", "gb":
 		shift = 30
 	default:
 		found := power.FindStringSubmatch(u)

@@ -284,7 +284,7 @@ func (x exporter) writeOVF(m bundle.Machine, disks []string) ([]string, error) {
 
 // file makes a small file durable.
 func (x exporter) file(name string, text []byte) error {
-	f, err := os.OpenFile(filepath.Join(x.dir, name), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	f, err := os.OpenFile(filepath.Join(x.dir, name), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600) //nolint:gosec // in a folder we made
 	if err != nil {
 		return fmt.Errorf("describe export: %w", err)
 	}
@@ -302,7 +302,7 @@ func (x exporter) pack(ctx context.Context, files []string) (path string, err er
 		end = ".ova"
 	}
 	path = filepath.Join(x.dir, x.vm.Name+end)
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600) //nolint:gosec // in a folder we made
 	if err != nil {
 		return "", fmt.Errorf("pack export: %w", err)
 	}

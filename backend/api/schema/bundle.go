@@ -22,7 +22,7 @@ type VMExportSpec struct {
 	Path     string       `json:"path,omitempty" maxLength:"1024" doc:"on the node, in a folder that export_dirs of its node.json names; without it, the export can be downloaded for an hour"`
 }
 
-// The phases of an export, complete; PhaseConvert is the first.
+// PhasePack follows PhaseConvert; an export has no other phases.
 const PhasePack = "pack"
 
 // A VMExportEvent is one line of the answer to an export. The last one has one of Download,

@@ -137,7 +137,7 @@ cluster, also not by way of a name or a redirect: upload such files.`,
 			}
 			in.URL, in.SHA256 = args[0], strings.ToLower(in.SHA256)
 			return a.with(cmd, func(c *client.Client) error {
-				bar := a.progress("fetch", 0)
+				bar := a.progress("fetch")
 				defer bar.end()
 				v, err := c.FetchImage(cmd.Context(), in, func(e schema.ImportEvent) {
 					bar.set(e.Phase, int64(e.Done), int64(e.Total))
@@ -212,7 +212,7 @@ func describe(file *os.File, spec *schema.UploadSpec) error {
 }
 
 func (a *app) uploadImage(ctx context.Context, c *client.Client, file *os.File, spec schema.UploadSpec, want string) error {
-	bar := a.progress("read", 0)
+	bar := a.progress("read")
 	defer bar.end()
 	u, sum, err := a.send(ctx, c, file, spec, want, bar)
 	if err != nil {

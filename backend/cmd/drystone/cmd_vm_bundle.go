@@ -57,7 +57,7 @@ folder with the images and the description.`,
 }
 
 func (a *app) exportVM(ctx context.Context, c *client.Client, ref string, spec schema.VMExportSpec, to string) error {
-	bar := a.progress("export", 0)
+	bar := a.progress("export")
 	defer bar.end()
 	last, err := c.ExportVM(ctx, ref, spec, func(e schema.VMExportEvent) {
 		bar.set(e.Phase, int64(e.Done), int64(e.Total))
@@ -172,7 +172,7 @@ When sending is interrupted the same command goes on where it was.`,
 }
 
 func (a *app) importVM(ctx context.Context, c *client.Client, file *os.File, up schema.UploadSpec, spec schema.VMImportSpec) error {
-	bar := a.progress("read", 0)
+	bar := a.progress("read")
 	defer bar.end()
 	u, sum, err := a.send(ctx, c, file, up, spec.SHA256, bar)
 	if err != nil {
