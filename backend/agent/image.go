@@ -156,9 +156,16 @@ func followProgress(out io.Reader, progress func(float64)) {
 func limited(ctx context.Context, name string, args ...string) *exec.Cmd {
 	args = append([]string{"--as=" + imageMemory, "--cpu=" + imageCPU, "--core=0", "--", name}, args...)
 	cmd := exec.CommandContext(ctx, "prlimit", args...) //nolint:gosec // a tool we name, on files we made
-	cmd.WaitDelay = 5 * time.Second
-	cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"}
+	cmd.WaitDelay = toolPatience
+	cmd.Env = toolEnv()
 	return cmd
+}
+
+// toolPatience is how long a tool that was told to end may still hold its pipes.
+const toolPatience = 5 * time.Second
+
+func toolEnv() []string {
+	return []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"}
 }
 
 // lastLine is the end of what a tool said, without the path of the file, which

@@ -13,6 +13,7 @@ import (
 	"drystone.example/drystone/backend/meta/state"
 	"drystone.example/drystone/backend/metrics"
 	"drystone.example/drystone/backend/model"
+	"drystone.example/drystone/backend/shelf"
 	"drystone.example/drystone/backend/spool"
 )
 
@@ -39,6 +40,7 @@ type Config struct {
 	Service Service
 	Metrics *metrics.Metrics
 	Uploads *spool.Spool
+	Shelf   *shelf.Shelf  // of exports
 	Fetch   *fetch.Client // of images
 	Hasher  *auth.Hasher
 	Log     *slog.Logger
@@ -67,6 +69,7 @@ func (c Config) Validate() error {
 	missing(c.Service == nil, "a service")
 	missing(c.Metrics == nil, "metrics")
 	missing(c.Uploads == nil, "a spool of uploads")
+	missing(c.Shelf == nil, "a shelf for exports")
 	missing(c.Fetch == nil, "a client to fetch images")
 	missing(c.Hasher == nil, "a password hasher")
 	missing(c.Log == nil, "a log")

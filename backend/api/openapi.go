@@ -227,6 +227,26 @@ func describeFetch(api huma.API, op *huma.Operation) {
 	op.Responses["200"] = linesOf[schema.ImportEvent](api, "Progress, and at last the volume or an error.")
 }
 
+func describeVMExport(api huma.API, op *huma.Operation) {
+	op.Parameters = pathParams(op.Path)
+	op.RequestBody = bodyOf[schema.VMExportSpec](api, jsonType)
+	op.Responses["200"] = linesOf[schema.VMExportEvent](api, "Progress, and at last where the export is, or an error.")
+}
+
+func describeDownload(_ huma.API, op *huma.Operation) {
+	op.Parameters = pathParams(op.Path)
+	op.Responses["200"] = &huma.Response{
+		Description: "The file; parts of it can be asked for (Range).",
+		Content:     map[string]*huma.MediaType{octetType: {Schema: &huma.Schema{Type: huma.TypeString, Format: "binary"}}},
+	}
+}
+
+func describeVMImport(api huma.API, op *huma.Operation) {
+	op.Parameters = pathParams(op.Path)
+	op.RequestBody = bodyOf[schema.VMImportSpec](api, jsonType)
+	op.Responses["200"] = linesOf[schema.ImportEvent](api, "Progress, and at last the machine or an error.")
+}
+
 func describePutFile(api huma.API, op *huma.Operation) {
 	op.Parameters = append(pathParams(op.Path), &huma.Param{
 		Name: "name", In: "query", Schema: &huma.Schema{Type: huma.TypeString}, Description: "for people",

@@ -175,6 +175,10 @@ func machineRoutes() []route {
 		{"POST", "/vms/{ref}/console", auth.Console, auth.VM, perSession, small, quick, "create-console-ticket", "Get a ticket to a console", reply((*Server).createTicket)},
 		{"GET", "/vms/{ref}/screen.png", auth.Console, auth.VM, perSession, nothing, quick, "get-screen", "What a machine's screen shows", stream((*Server).screenPicture, describePicture)},
 		{"GET", screenPath, auth.Console, auth.VM, perSession, nothing, long, "screen-console", "A machine's screen, keyboard and pointer (RFB), by websocket", stream((*Server).screenConsole, describeSocket)},
+		{"POST", "/vms/{ref}/exports", auth.Export, auth.VM, perSession, small, long, "export-vm", "Make files of a machine", stream((*Server).exportVM, describeVMExport)},
+		{"GET", "/downloads/{id}", auth.Export, auth.VM, perSession, nothing, long, "get-download", "A file that was made of a machine", stream((*Server).download, describeDownload)},
+		{"DELETE", "/downloads/{id}", auth.Export, auth.VM, perSession, nothing, quick, "delete-download", "Remove a file that was made of a machine", reply((*Server).deleteDownload)},
+		{"POST", "/uploads/{id}/machine", auth.Create, auth.VM, perSession, small, long, "import-vm", "Make a machine of an archive that was sent", stream((*Server).importVM, describeVMImport)},
 		{"GET", serialPath, auth.Console, auth.VM, perSession, nothing, long, "serial-console", "A machine's serial port, by websocket", stream((*Server).serialConsole, describeSocket)},
 	}
 }

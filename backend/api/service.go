@@ -130,6 +130,16 @@ type Machines interface {
 	// with Conflict, and nothing is changed.
 	ChangeVM(ctx context.Context, by model.Actor, change command.VMUpdate, add []DiskFrom) (model.VM, error)
 
+	// ExportVM writes a machine to a file in e.Dir, or to e.Path, and returns the path.
+	// Progress is called as it goes on, never concurrently. If ctx ends or the export
+	// fails nothing is left behind in e.Path or the record.
+	ExportVM(ctx context.Context, by model.Actor, e VMExport, progress func(schema.VMExportEvent)) (string, error)
+
+	// ImportVM makes a machine of an archive, and says in sentences what of it could
+	// not be taken over. If ctx ends or the import fails nothing is left behind; with
+	// model.Invalid it is the file's fault.
+	ImportVM(ctx context.Context, by model.Actor, i VMImport, progress func(schema.ImportEvent)) (model.VM, []string, error)
+
 	// Spare is what the nodes have for machines.
 	Spare(ctx context.Context) schema.Spare
 
@@ -159,6 +169,21 @@ type Machines interface {
 
 	// Picture takes a screenshot of a running machine, as a PNG file.
 	Picture(ctx context.Context, id model.VMID) ([]byte, error)
+}
+
+// A VMExport is what is to be made of a machine.
+type VMExport struct {
+	VM       model.VMID
+	Snapshot string // empty: as it is, switched off
+	Format   schema.ExportFormat
+	Path     string // on this node, in a folder that its configuration allows; else Dir
+	Dir      string // an empty folder of the node's own
+}
+
+// A VMImport is a machine to be made of an archive.
+type VMImport struct {
+	Name string // empty: as the archive says
+	Path string // of the archive, on this node
 }
 
 // A VMSpec is a machine to be made, with its references resolved.

@@ -39,6 +39,8 @@ var allowed = map[string]string{
 	"proc":         "model",
 	"spool":        "model",
 	"fetch":        "model",
+	"bundle":       "model",
+	"shelf":        "model",
 	"unixsock":     "model",
 	"virt":         "proc model must",
 	"guard":        "proc unixsock model must",
@@ -62,10 +64,10 @@ var allowed = map[string]string{
 	"block/server": "block/disk block/layout wire sock iobuf model must",
 	// level 4
 	"auth":    "model",
-	"agent":   "unixsock cidata block/volume block/server block/device block/disk block/layout vhost nbd virt console guard proc meta meta/command meta/state wire placement metrics iobuf model must",
+	"agent":   "bundle unixsock cidata block/volume block/server block/device block/disk block/layout vhost nbd virt console guard proc meta meta/command meta/state wire placement metrics iobuf model must",
 	"control": "meta meta/command meta/state wire placement pki gossip model must",
 	// level 5
-	"api":    "spool fetch api/schema auth console meta/command meta/state metrics unixsock model must",
+	"api":    "shelf spool fetch api/schema auth console meta/command meta/state metrics unixsock model must",
 	"client": "api/schema pki model",
 	// level 6 and 7
 	"node":          "*",

@@ -108,6 +108,7 @@ var least = map[deed]model.Role{
 	{View, Snapshot}:   model.Viewer,
 	{Create, Snapshot}: model.Admin,
 	{Export, Snapshot}: model.Admin,
+	{Export, VM}:       model.Admin,
 	{Change, Snapshot}: model.Admin,
 	{Delete, Snapshot}: model.Admin,
 }

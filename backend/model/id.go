@@ -22,6 +22,7 @@ type (
 	SnapshotID uint64 // a snapshot of a volume
 	NetworkID  uint64 // what network cards are joined to
 	UploadID   uint64 // a file on its way to a node
+	DownloadID uint64 // a file that a node made for somebody
 )
 
 const idAlphabet = "0123456789abcdefghjkmnpqrstvwxyz" // Crockford's base32
@@ -144,3 +145,9 @@ func (id UploadID) MarshalText() ([]byte, error) { return marshalID(uint64(id)) 
 
 // UnmarshalText reads what MarshalText wrote; empty text is the zero identifier.
 func (id *UploadID) UnmarshalText(text []byte) error { return unmarshalID(id, text) }
+
+func (id DownloadID) String() string               { return formatID(uint64(id)) }
+func (id DownloadID) MarshalText() ([]byte, error) { return marshalID(uint64(id)) }
+
+// UnmarshalText reads what MarshalText wrote; empty text is the zero identifier.
+func (id *DownloadID) UnmarshalText(text []byte) error { return unmarshalID(id, text) }

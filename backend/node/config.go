@@ -40,6 +40,10 @@ type Config struct {
 	// more of it, the fewer reads of cold data look the map up on the disk first.
 	MapMemory model.Bytes `json:"map_memory_bytes,omitempty"`
 
+	// ExportDirs are the folders of this machine that machines may be exported to, such as
+	// where an NFS share is mounted; nothing else outside the node's own is written to.
+	ExportDirs []string `json:"export_dirs,omitempty"`
+
 	// LibvirtURI is empty on a node that runs no guests.
 	LibvirtURI  string           `json:"libvirt_uri,omitempty"`
 	LibvirtPIDs string           `json:"libvirt_pids,omitempty"`
@@ -66,6 +70,11 @@ func (c Config) Validate() error {
 	}
 	if c.MapMemory != 0 && c.MapMemory < disk.MinMapMemory {
 		errs = append(errs, fmt.Errorf("map_memory_bytes is %d; the least is %d", c.MapMemory, disk.MinMapMemory))
+	}
+	for _, d := range c.ExportDirs {
+		if !filepath.IsAbs(d) {
+			errs = append(errs, fmt.Errorf("export_dirs has %q, which is not absolute", d))
+		}
 	}
 	if _, err := virt.ParseAccelerator(string(c.Accelerator)); err != nil {
 		errs = append(errs, err)

@@ -28,6 +28,7 @@ import (
 	"drystone.example/drystone/backend/metrics"
 	"drystone.example/drystone/backend/model"
 	"drystone.example/drystone/backend/pki"
+	"drystone.example/drystone/backend/shelf"
 	"drystone.example/drystone/backend/spool"
 	"drystone.example/drystone/backend/virt"
 	"drystone.example/drystone/backend/wire"
@@ -54,6 +55,7 @@ type node struct {
 	control *control.Control
 	metrics *metrics.Metrics
 	uploads *spool.Spool
+	shelf   *shelf.Shelf
 	api     *api.Server
 }
 
@@ -284,8 +286,9 @@ func (n *node) saveDisks(paths []string, devices []model.DiskID) error {
 
 func (n *node) buildAPI() (err error) {
 	n.uploads = spool.New(filepath.Join(n.dir.Scratch(), "uploads"), n.log)
+	n.shelf = shelf.New(filepath.Join(n.dir.Scratch(), "exports"), n.log)
 	n.api, err = api.New(api.Config{
-		Self: n.cfg.Node, Version: model.Version, Record: n.meta, Service: service{n}, Metrics: n.metrics, Uploads: n.uploads, Fetch: fetch.New(n.inside),
+		Self: n.cfg.Node, Version: model.Version, Record: n.meta, Service: service{n}, Metrics: n.metrics, Uploads: n.uploads, Shelf: n.shelf, Fetch: fetch.New(n.inside),
 		Hasher: auth.NewHasher(auth.Strong), Log: n.log, Page: frontend.Handler(frontend.Policy{}),
 		Listen: []string{hostPort(n.cfg.Address, APIPort)}, TLS: n.keeper.Web(), Socket: n.dir.Socket(),
 	})
@@ -353,6 +356,8 @@ func (n *node) runAbove(ctx context.Context) error {
 	group.Go(func() error { n.keepTrust(ctx); return nil })
 	group.Go(func() error { n.keepAddress(ctx); return nil })
 	group.Go(func() error { n.uploads.Run(ctx); return nil })
+	group.Go(func() error { n.shelf.Run(ctx); return nil })
+	group.Go(func() error { n.sweepStages(); return nil })
 	group.Go(func() error { return named("api", n.api.Run(ctx)) })
 	return group.Wait()
 }

@@ -35,6 +35,7 @@ import (
 	"drystone.example/drystone/backend/meta/state"
 	"drystone.example/drystone/backend/metrics"
 	"drystone.example/drystone/backend/model"
+	"drystone.example/drystone/backend/shelf"
 	"drystone.example/drystone/backend/spool"
 )
 
@@ -623,8 +624,9 @@ func New(t *testing.T) *Rig {
 	r.fill(t, hasher)
 	numbers := metrics.New(metrics.Config{Self: Self, Source: numbers{}, Peers: numbers{}, Log: slog.New(slog.DiscardHandler), Dir: filepath.Join(dir, "history")})
 	uploads := spool.New(filepath.Join(dir, "uploads"), slog.New(slog.DiscardHandler))
+	downloads := shelf.New(filepath.Join(dir, "exports"), slog.New(slog.DiscardHandler))
 	r.Server, err = api.New(api.Config{
-		Self: Self, Version: "1.2.3", Record: r.Record, Service: r.Service, Metrics: numbers, Hasher: hasher, Uploads: uploads, Fetch: fetch.New(func() []netip.Prefix { return nil }),
+		Self: Self, Version: "1.2.3", Record: r.Record, Service: r.Service, Metrics: numbers, Hasher: hasher, Uploads: uploads, Shelf: downloads, Fetch: fetch.New(func() []netip.Prefix { return nil }),
 		Log:    slog.New(slog.NewTextHandler(r.Log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Page:   http.HandlerFunc(page),
 		Socket: r.Socket,
@@ -636,7 +638,7 @@ func New(t *testing.T) *Rig {
 	r.Web.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug)
 	r.Web.StartTLS()
 	t.Cleanup(r.Web.Close)
-	r.run(t, numbers, uploads)
+	r.run(t, numbers, uploads, downloads)
 	return r
 }
 
@@ -684,7 +686,7 @@ func (r *Rig) Apply(t *testing.T, c command.Command) {
 	}
 }
 
-func (r *Rig) run(t *testing.T, numbers *metrics.Metrics, uploads *spool.Spool) {
+func (r *Rig) run(t *testing.T, numbers *metrics.Metrics, uploads *spool.Spool, downloads *shelf.Shelf) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	var parts sync.WaitGroup
@@ -699,6 +701,7 @@ func (r *Rig) run(t *testing.T, numbers *metrics.Metrics, uploads *spool.Spool) 
 		}
 	})
 	parts.Go(func() { uploads.Run(ctx) })
+	parts.Go(func() { downloads.Run(ctx) })
 	t.Cleanup(func() { cancel(); parts.Wait() })
 	WaitFor(t, "the socket", func() bool {
 		_, err := r.Root().Meta(t.Context())

@@ -174,14 +174,17 @@ const (
 	PhaseConvert = "convert"
 )
 
-// An ImportEvent is one line of the answer to an import. The last one has either
-// Volume or Error.
+// An ImportEvent is one line of the answer to an import. The last one has one
+// of Volume, VM and Error.
 type ImportEvent struct {
 	Phase  string      `json:"phase,omitempty" enum:"upload,verify,convert"`
 	Done   model.Bytes `json:"done_bytes,omitempty"`
 	Total  model.Bytes `json:"total_bytes,omitempty"`
 	Volume *Volume     `json:"volume,omitempty"`
 	Error  *LineError  `json:"error,omitempty"`
+
+	VM    *VM      `json:"vm,omitempty" doc:"the machine, where one was imported"`
+	Notes []string `json:"notes,omitempty" doc:"what of the machine could not be taken over"`
 }
 
 // A LineError is an error inside a stream whose status is long sent.

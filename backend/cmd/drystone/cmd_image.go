@@ -137,7 +137,7 @@ cluster, also not by way of a name or a redirect: upload such files.`,
 			}
 			in.URL, in.SHA256 = args[0], strings.ToLower(in.SHA256)
 			return a.with(cmd, func(c *client.Client) error {
-				bar := a.progress("fetch", 0)
+				bar := a.progress("fetch")
 				defer bar.end()
 				v, err := c.FetchImage(cmd.Context(), in, func(e schema.ImportEvent) {
 					bar.set(e.Phase, int64(e.Done), int64(e.Total))
@@ -212,30 +212,40 @@ func describe(file *os.File, spec *schema.UploadSpec) error {
 }
 
 func (a *app) uploadImage(ctx context.Context, c *client.Client, file *os.File, spec schema.UploadSpec, want string) error {
-	u, err := resumed(ctx, c, spec)
+	bar := a.progress("read")
+	defer bar.end()
+	u, sum, err := a.send(ctx, c, file, spec, want, bar)
 	if err != nil {
 		return err
-	}
-	bar := a.progress("read", int64(u.Offset))
-	defer bar.end()
-	s := &sender{client: c, file: file, bar: bar, sum: sha256.New(), upload: u}
-	if err := s.send(ctx); err != nil {
-		if ctx.Err() != nil {
-			return model.Errorf(model.Unavailable, "interrupted after %s of %s; the same command goes on there",
-				size(s.upload.Offset), size(s.upload.Size))
-		}
-		return err
-	}
-	sum := hex.EncodeToString(s.sum.Sum(nil))
-	if want != "" && want != sum {
-		return errors.Join(model.Errorf(model.Invalid, "the file has the SHA-256 %s, not %s", sum, want),
-			c.DeleteUpload(ctx, u.ID))
 	}
 	v, err := c.FinishUpload(ctx, u.ID, schema.UploadEnd{SHA256: sum}, func(e schema.ImportEvent) {
 		bar.set(e.Phase, int64(e.Done), int64(e.Total))
 	})
 	bar.end()
 	return a.imported(v, err)
+}
+
+// send sends what the node has not got of a file, and returns its digest.
+func (a *app) send(ctx context.Context, c *client.Client, file *os.File, spec schema.UploadSpec, want string, bar *bar,
+) (u schema.Upload, sum string, err error) {
+	if u, err = resumed(ctx, c, spec); err != nil {
+		return u, "", err
+	}
+	bar.set("read", 0, int64(u.Offset))
+	s := &sender{client: c, file: file, bar: bar, sum: sha256.New(), upload: u}
+	if err := s.send(ctx); err != nil {
+		if ctx.Err() != nil {
+			return u, "", model.Errorf(model.Unavailable, "interrupted after %s of %s; the same command goes on there",
+				size(s.upload.Offset), size(s.upload.Size))
+		}
+		return u, "", err
+	}
+	sum = hex.EncodeToString(s.sum.Sum(nil))
+	if want != "" && want != sum {
+		return u, "", errors.Join(model.Errorf(model.Invalid, "the file has the SHA-256 %s, not %s", sum, want),
+			c.DeleteUpload(ctx, u.ID))
+	}
+	return u, sum, nil
 }
 
 // resumed finds the upload of a file that was interrupted before, or begins one.

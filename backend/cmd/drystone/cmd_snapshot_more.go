@@ -69,7 +69,7 @@ func newSnapshotDiff(a *app) *cobra.Command {
 		Args: cobra.RangeArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.with(cmd, func(c *client.Client) error {
-				d := diffPrinter{out: bufio.NewWriter(a.out), json: a.json, bar: a.progress("compare", 0)}
+				d := diffPrinter{out: bufio.NewWriter(a.out), json: a.json, bar: a.progress("compare")}
 				defer d.bar.end()
 				if err := c.DiffSnapshot(cmd.Context(), args[0], append(args[1:], "")[0], d.line); err != nil {
 					return err

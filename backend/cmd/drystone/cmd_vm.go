@@ -25,7 +25,8 @@ func newVM(a *app) *cobra.Command {
 		newVMPower(a, schema.PowerStop, "Stop a machine at once, as if unplugged"),
 		newVMPower(a, schema.PowerShutdown, "Ask a machine's guest to shut down"),
 		newVMPower(a, schema.PowerReset, "Reset a machine"),
-		newVMMigrate(a), newVMDelete(a), newVMSnapshot(a), newVMConsole(a), newVMScreen(a))
+		newVMMigrate(a), newVMDelete(a), newVMSnapshot(a), newVMConsole(a), newVMScreen(a),
+		newVMExport(a), newVMImport(a))
 }
 
 // vmFlags are the flags of vm create.

@@ -51,6 +51,8 @@ var printed = map[string]string{
 
 	"image list":  "ListVolume",
 	"vm create":   "VM",
+	"vm export":   "VMExportEvent",
+	"vm import":   "ImportEvent",
 	"vm snapshot": "ListSnapshot",
 	"vm list":     "ListVM",
 	"vm show":     "VM",
@@ -177,6 +179,7 @@ func TestSchemaIsCurrent(t *testing.T) {
 func TestOutputsFitSchema(t *testing.T) {
 	c := newCLI(t)
 	schema := readDocument(t)
+	archive := filepath.Join(t.TempDir(), "web.tar")
 	image := filepath.Join(t.TempDir(), "debian.raw")
 	if err := os.WriteFile(image, []byte("image of a disk"), 0o600); err != nil {
 		t.Fatal(err)
@@ -222,6 +225,8 @@ func TestOutputsFitSchema(t *testing.T) {
 		{"vm", "reset", "web"},
 		{"vm", "shutdown", "web"},
 		{"vm", "stop", "web"},
+		{"vm", "export", "web", "--to", archive},
+		{"vm", "import", archive, "--name", "again"},
 		{"cluster", "rotate-key"},
 		{"ca", "rotate"},
 		{"ca", "rotate", "--finish"},

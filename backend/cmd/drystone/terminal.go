@@ -83,9 +83,9 @@ type bar struct {
 	bar   *progressbar.ProgressBar
 }
 
-func (a *app) progress(phase string, total int64) *bar {
+func (a *app) progress(phase string) *bar {
 	b := &bar{a: a}
-	b.set(phase, 0, total)
+	b.set(phase, 0, 0)
 	return b
 }
 

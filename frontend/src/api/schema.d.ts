@@ -232,6 +232,30 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/downloads/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * A file that was made of a machine
+         * @description Needs to be allowed to export a vm.
+         */
+        get: operations["get-download"];
+        put?: never;
+        post?: never;
+        /**
+         * Remove a file that was made of a machine
+         * @description Needs to be allowed to export a vm.
+         */
+        delete: operations["delete-download"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/files/{sha256}": {
         parameters: {
             query?: never;
@@ -901,6 +925,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/uploads/{id}/machine": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Make a machine of an archive that was sent
+         * @description Needs to be allowed to create a vm.
+         */
+        post: operations["import-vm"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/vms": {
         parameters: {
             query?: never;
@@ -1007,6 +1051,26 @@ export interface paths {
         get: operations["serial-console"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/vms/{ref}/exports": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Make files of a machine
+         * @description Needs to be allowed to export a vm.
+         */
+        post: operations["export-vm"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1584,6 +1648,14 @@ export interface components {
             /** @description takes a block device although it holds data, which is lost; one that is in use, or that the pool has a disk on, is refused all the same */
             wipe?: boolean;
         };
+        Download: {
+            /** Format: date-time */
+            expires: string;
+            file: string;
+            id: string;
+            /** Format: int64 */
+            size_bytes: number;
+        };
         EventFrame: {
             /** @enum {string} */
             kind: "changed" | "resync";
@@ -1691,10 +1763,14 @@ export interface components {
             /** Format: int64 */
             done_bytes?: number;
             error?: components["schemas"]["LineError"];
+            /** @description what of the machine could not be taken over */
+            notes?: string[];
             /** @enum {string} */
             phase?: "upload" | "verify" | "convert";
             /** Format: int64 */
             total_bytes?: number;
+            /** @description the machine, where one was imported */
+            vm?: components["schemas"]["VM"];
             volume?: components["schemas"]["Volume"];
         };
         JoinAnswer: {
@@ -2355,6 +2431,25 @@ export interface components {
             used_bytes: number;
             volume: string;
         };
+        VMExportEvent: {
+            /** Format: int64 */
+            done_bytes?: number;
+            download?: components["schemas"]["Download"];
+            error?: components["schemas"]["LineError"];
+            path?: string;
+            /** @enum {string} */
+            phase?: "convert" | "pack";
+            /** Format: int64 */
+            total_bytes?: number;
+        };
+        VMExportSpec: {
+            /** @enum {string} */
+            format: "qcow2" | "ova";
+            /** @description on the node, in a folder that export_dirs of its node.json names; without it, the export can be downloaded for an hour */
+            path?: string;
+            /** @description of all its disks, cut at one moment; without it, the machine is to be off */
+            snapshot?: string;
+        };
         VMHistory: {
             id: string;
             /** @description names of nodes that did not say what they know */
@@ -2367,6 +2462,12 @@ export interface components {
             step_seconds: number;
             /** @description Unix milliseconds, of the begin of each step */
             t: number[];
+        };
+        VMImportSpec: {
+            /** @description without it, as the archive says */
+            name?: string;
+            /** @description of the whole file, in lower-case hex; it is compared first */
+            sha256?: string;
         };
         VMSpec: {
             boot?: components["schemas"]["Boot"];
@@ -2881,6 +2982,66 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Task"];
                 };
+            };
+            /** @description The request was refused or failed. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "get-download": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The file; parts of it can be asked for (Range). */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/octet-stream": string;
+                };
+            };
+            /** @description The request was refused or failed. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "delete-download": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description No Content */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             /** @description The request was refused or failed. */
             default: {
@@ -4257,6 +4418,41 @@ export interface operations {
             };
         };
     };
+    "import-vm": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["VMImportSpec"];
+            };
+        };
+        responses: {
+            /** @description Progress, and at last the machine or an error. One JSON object per line. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/x-ndjson": components["schemas"]["ImportEvent"];
+                };
+            };
+            /** @description The request was refused or failed. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     "list-vms": {
         parameters: {
             query?: never;
@@ -4499,6 +4695,41 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content?: never;
+            };
+            /** @description The request was refused or failed. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "export-vm": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                ref: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["VMExportSpec"];
+            };
+        };
+        responses: {
+            /** @description Progress, and at last where the export is, or an error. One JSON object per line. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/x-ndjson": components["schemas"]["VMExportEvent"];
+                };
             };
             /** @description The request was refused or failed. */
             default: {
