@@ -56,7 +56,7 @@ func (v VM) validateDrives() error {
 	}
 	sata := 0
 	for _, d := range v.Disks {
-		switch d.Bus {
+		switch d.Bus { //nolint:exhaustive // the others are refused
 		case BusVirtio:
 		case BusSATA:
 			sata++
@@ -65,7 +65,7 @@ func (v VM) validateDrives() error {
 		}
 	}
 	for _, d := range v.CDROMs {
-		switch d.Bus {
+		switch d.Bus { //nolint:exhaustive // the others are refused
 		case BusSCSI:
 		case BusSATA:
 			sata++

@@ -23,6 +23,7 @@ func (s stuck) ReadAt(ctx context.Context, _ []byte, _ int64) error {
 	<-ctx.Done()
 	return ctx.Err()
 }
+
 func (s stuck) WriteAt(ctx context.Context, _ *iobuf.Buffer, _ int64) error {
 	return s.ReadAt(ctx, nil, 0)
 }

@@ -56,7 +56,7 @@ func (d Domain) validateDrives() error {
 	seen := map[string]bool{}
 	for i, c := range d.CDROMs {
 		slots := scsiSlots
-		switch c.Bus {
+		switch c.Bus { //nolint:exhaustive // the others are refused
 		case model.BusSATA:
 			slots = model.MaxSATA - sata
 		case model.BusSCSI:

@@ -622,7 +622,12 @@ func New(t *testing.T) *Rig {
 	r.Service.desk = console.New(r.Service.guests, slog.New(slog.DiscardHandler))
 	hasher := auth.NewHasher(quickHash)
 	r.fill(t, hasher)
-	numbers := metrics.New(metrics.Config{Self: Self, Source: numbers{}, Peers: numbers{}, Log: slog.New(slog.DiscardHandler), Dir: filepath.Join(dir, "history")})
+	numbers := metrics.New(metrics.Config{
+		Self: Self, Source: numbers{}, Peers: numbers{}, Log: slog.New(slog.DiscardHandler), Dir: filepath.Join(dir, "history"),
+		Known: func(context.Context) (func(model.VMID) bool, error) {
+			return func(id model.VMID) bool { _, err := r.Record.Local().VM(id); return err == nil }, nil
+		},
+	})
 	uploads := spool.New(filepath.Join(dir, "uploads"), slog.New(slog.DiscardHandler))
 	downloads := shelf.New(filepath.Join(dir, "exports"), slog.New(slog.DiscardHandler))
 	r.Server, err = api.New(api.Config{

@@ -91,8 +91,10 @@ func newVMCreate(a *app) *cobra.Command {
 const tagHelp = "a tag; the first groups machines (may be repeated)"
 
 func (f vmFlags) spec(name string) (s schema.VMSpec, err error) {
-	s = schema.VMSpec{Name: name, CPUs: f.cpus, Priority: model.Priority(f.priority), Disks: []schema.DiskFrom{}, Tags: f.tags, Description: f.description,
-		Firmware: model.Firmware(f.firmware), NVRAM: f.nvram}
+	s = schema.VMSpec{
+		Name: name, CPUs: f.cpus, Priority: model.Priority(f.priority), Disks: []schema.DiskFrom{}, Tags: f.tags, Description: f.description,
+		Firmware: model.Firmware(f.firmware), NVRAM: f.nvram,
+	}
 	if s.Memory, err = parseSize(f.memory); err != nil {
 		return s, err
 	}
