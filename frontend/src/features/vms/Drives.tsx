@@ -49,7 +49,7 @@ export function Drives({ vm }: { vm: VM }) {
           <code>cdrom{i + 1}</code>
           <span className={classes.grow}>{d.name || t('drive.empty')}</span>
           {d.name && <span>{format.bytes(d.size_bytes)}</span>}
-          <span>{d.bus}</span>
+          <span>{d.bus.toUpperCase()}</span>
           {rights.administer && (
             <ActionIcon
               variant="subtle"
