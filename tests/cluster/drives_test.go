@@ -207,7 +207,8 @@ func assemble(t *testing.T, label string, disk bool) string {
 var counted = regexp.MustCompile(`disk n=([0-9a-f]{8})`)
 
 // counts waits until the program on a machine's disk has counted beyond a number, and
-// returns the newest one. Each number is one more than that before, and the disk held it.
+// returns the newest one. Each number is more than that before, for it is one more than what
+// the disk held.
 func (c *cluster) counts(name string, beyond uint64) (newest uint64) {
 	c.t.Helper()
 	l, stop := c.hearsSay(name)
@@ -232,7 +233,7 @@ func (c *cluster) counts(name string, beyond uint64) (newest uint64) {
 		}
 		if m := counted.FindStringSubmatch(line); m != nil {
 			n, _ := strconv.ParseUint(m[1], 16, 32)
-			if last != 0 && n != last+1 {
+			if n <= last { // what it wrote was not there; a line may be missing where the serial port's log ends
 				c.t.Errorf("the guest counts %d after %d", n, last)
 			}
 			last = n
