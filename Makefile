@@ -62,6 +62,9 @@ check: ## formatting, vet, lint, layering, types: what every commit passes
 	go test ./backend/archtest
 	cd frontend && npm run --silent typecheck && npm run --silent lint
 
+# Tests of clusters that take long for what they add; make nightly runs them.
+export NIGHTLY_CLUSTERS := ^TestFirmwareIsChanged$$
+
 .PHONY: test
 test: deps build ## everything that must pass
 	@tests/run.sh
@@ -107,5 +110,6 @@ nightly: deps build ## the long runs: 500 seeds, large bounds, every fault of th
 	go run ./tests/bugs
 	go test -count=1 -v -timeout 1h -run 'TestPower$$' ./tests/cluster -power.rounds=60 -power.seed=$$(date +%j)
 	go test -count=1 -v -timeout 20m -run 'TestClones$$' ./tests/cluster -clones=200
+	go test -count=1 -v -timeout 30m -run '$(NIGHTLY_CLUSTERS)' ./tests/cluster
 	go test -count=1 -v -timeout 1h -run 'TestBigMap' ./backend/block/disk -map.gib=10240 -map.count=false -map.writes=100000
 	$(MAKE) lab

@@ -218,8 +218,13 @@ func (f *flash) WriteZeroes(ctx context.Context, off, n int64) error { return f.
 // Flush has nothing to do: what was written is durable.
 func (f *flash) Flush(context.Context) error { return nil }
 
-// serveFlash serves a machine's NVRAM, if it has one.
+// serveFlash serves a machine's NVRAM, if it has one. Of that there is one server: another
+// one would have the volume in its place, and be asked in vain to give it up.
 func (g *guests) serveFlash(ctx context.Context, m *guest, vm model.VM, owner unixsock.Owner) error {
+	if m.servesFlash(vm) {
+		return nil
+	}
+	g.closeFlash(m)
 	if vm.NVRAM == 0 {
 		return nil
 	}

@@ -75,15 +75,21 @@ func (g *guests) pluggable(vm model.VM) (list []virt.Disk) {
 func (g *guests) matchDisks(ctx context.Context, m *guest, vm model.VM, have virt.Guest) error {
 	want, last := g.pluggable(vm), m.disks
 	same := last.of == have.Process && slices.Equal(last.disks, want)
-	if same && (last.err == nil || time.Now().Before(last.again)) {
+	if same && (last.err == nil && m.connected() || time.Now().Before(last.again)) {
 		return last.err
 	}
 	err := g.plugMissing(ctx, vm, have, want)
 	m.disks = plugged{of: have.Process, disks: want, err: err, again: time.Now().Add(plugAgain)}
-	if err != nil && (!same || last.err.Error() != err.Error()) {
+	if err != nil && (!same || last.err == nil || last.err.Error() != err.Error()) {
 		g.agent.log.Warn("disks of a guest are not as they should be", "vm", vm.ID, "err", err)
 	}
 	return err
+}
+
+// connected reports whether QEMU is there for every disk on virtio: a guest that was asked
+// for one in vain may give it back later, and has it no more.
+func (m *guest) connected() bool {
+	return !slices.ContainsFunc(m.fronts, func(f *front) bool { return !f.server.Stats().Connected })
 }
 
 func (g *guests) plugMissing(ctx context.Context, vm model.VM, have virt.Guest, want []virt.Disk) error {
@@ -216,8 +222,10 @@ func (g *guests) mayUnplug(ctx context.Context, vm model.VM, c command.VMUpdate)
 		return model.Errorf(model.Conflict, "vm %s is being migrated; its disks stay as they are meanwhile", vm.Name)
 	case have.Hardware < virt.Placed:
 		return model.Errorf(model.Conflict, "vm %s runs with older devices, of which none can go; it can when it was started again", vm.Name)
-	case len(c.RemoveDisks)+1 > len(vm.Disks)+len(c.AddDisks) && vm.Boot == nil:
-		return model.Errorf(model.Invalid, "a vm needs a disk or a kernel to start from")
+	case len(c.RemoveDisks)+1 > len(vm.Disks)+len(c.AddDisks) && vm.Boot == nil && len(vm.CDROMs) == 0:
+		return model.Errorf(model.Invalid, "a vm needs a disk, a cd-rom drive or a kernel to start from")
+	case c.NeedsOff() || c.HasNICs() || c.CDROMs != nil || c.Seed != nil:
+		return model.Errorf(model.Conflict, "vm %s is on: with a disk taken from it only disks can be changed", vm.Name)
 	}
 	for _, id := range c.RemoveDisks {
 		if !vm.HasDisk(id) {

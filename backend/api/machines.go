@@ -124,6 +124,9 @@ func diskChanges(view *state.View, b schema.VMChange, c *command.VMUpdate) (add 
 		if err != nil {
 			return nil, err
 		}
+		if d.Bus != "" && busOf(d.Bus) != model.BusVirtio {
+			return nil, model.Errorf(model.Invalid, "a disk that is added is on virtio; one on SATA is given when the machine is made")
+		}
 		add = append(add, from)
 	}
 	for _, ref := range b.RemoveDisks {

@@ -44,6 +44,9 @@ type Machine struct {
 	Boot        *model.Boot    `json:"boot,omitempty"`     // the files are not in the export
 	Disks       []Disk         `json:"disks"`
 	NICs        []NIC          `json:"nics,omitempty"`
+
+	CDROMs    []model.DriveBus `json:"cdroms,omitempty"` // their buses; what is in them is not in the export
+	BootOrder []string         `json:"boot_order,omitempty"`
 }
 
 // A Disk is one disk of a machine, in the order the guest sees them.

@@ -176,15 +176,32 @@ func (s service) cutForExport(ctx context.Context, by model.Actor, vm model.VM) 
 	}
 	view, err := s.n.meta.View(ctx)
 	if err == nil {
-		if vm, err = view.VM(vm.ID); err == nil {
-			err = off(vm) // it was, when they were cut
+		var now model.VM
+		if now, err = view.VM(vm.ID); err == nil {
+			err = off(now) // it was, when they were cut
 		}
+	}
+	if err == nil {
+		snaps, err = ofDisks(vm, snaps)
 	}
 	if err != nil {
 		drop()
 		return nil, nil, err
 	}
 	return snaps, drop, nil
+}
+
+// ofDisks are those of the snapshots of all volumes of a machine that are of its disks, in
+// their order: its NVRAM is cut with them.
+func ofDisks(vm model.VM, snaps []model.Snapshot) (list []model.Snapshot, err error) {
+	for _, d := range vm.Disks {
+		i := slices.IndexFunc(snaps, func(s model.Snapshot) bool { return s.Volume == d.Volume })
+		if i < 0 {
+			return nil, model.Errorf(model.Conflict, "the disks of the vm %q were changed meanwhile", vm.Name)
+		}
+		list = append(list, snaps[i])
+	}
+	return list, nil
 }
 
 // A volume that is just being let go cannot be cut; it is tried again, for a while.
@@ -203,8 +220,8 @@ func (s service) dropSnapshots(ctx context.Context, by model.Actor, vm model.VM,
 		s.n.log.Warn("snapshots of an export were not deleted", "vm", vm.ID, "snapshot", name, "err", err)
 		return
 	}
-	for _, d := range vm.Disks {
-		for _, one := range view.SnapshotsOf(d.Volume) {
+	for _, id := range vm.Volumes() {
+		for _, one := range view.SnapshotsOf(id) {
 			if one.Name == name {
 				s.undo(ctx, by, command.SnapshotDelete{Snapshot: one.ID})
 			}
@@ -216,7 +233,10 @@ func (s service) dropSnapshots(ctx context.Context, by model.Actor, vm model.VM,
 func describe(view *state.View, vm model.VM) bundle.Machine {
 	m := bundle.Machine{
 		Name: vm.Name, Description: vm.Description, Tags: vm.Tags, CPUs: vm.CPUs, Memory: vm.Memory,
-		Priority: vm.Priority, Firmware: vm.Firmware, Boot: vm.Boot, Disks: []bundle.Disk{},
+		Priority: vm.Priority, Firmware: vm.Firmware, Boot: vm.Boot, Disks: []bundle.Disk{}, BootOrder: vm.BootOrder,
+	}
+	for _, c := range vm.CDROMs {
+		m.CDROMs = append(m.CDROMs, c.Bus)
 	}
 	for _, n := range vm.NICs {
 		network := ""
@@ -418,6 +438,10 @@ func specOf(view *state.View, m bundle.Machine) (spec api.VMSpec, notes []string
 	spec = api.VMSpec{
 		Name: m.Name, CPUs: max(m.CPUs, 1), Memory: cmp.Or(m.Memory, unsaid), Boot: m.Boot, Priority: m.Priority,
 		Tags: m.Tags, Description: m.Description, Firmware: m.Firmware,
+		BootOrder: m.BootOrder,
+	}
+	for _, bus := range m.CDROMs {
+		spec.CDROMs = append(spec.CDROMs, model.CDROM{Bus: bus})
 	}
 	for _, n := range m.NICs {
 		rec, err := view.FindNetwork(n.Network)
@@ -443,6 +467,7 @@ func specOf(view *state.View, m bundle.Machine) (spec api.VMSpec, notes []string
 		notes = append(notes, "it begins with a new NVRAM: what its firmware remembered is not in the archive")
 	}
 	draft := model.VM{
+		CDROMs:   spec.CDROMs,
 		Firmware: m.Firmware,
 		Name:     spec.Name, CPUs: spec.CPUs, Memory: spec.Memory, Boot: spec.Boot, Priority: spec.Priority,
 		NICs: spec.NICs, Tags: spec.Tags, Description: spec.Description, Disks: make([]model.VMDisk, len(m.Disks)),

@@ -108,8 +108,9 @@ func (s *Shelf) Make(by model.Actor, do func(dir string) (path string, err error
 	if err := s.admit(f); err != nil {
 		return File{}, err
 	}
+	kept := false // not after a panic either
 	defer func() {
-		if err != nil {
+		if !kept {
 			err = errors.Join(err, s.drop(f.ID))
 		}
 	}()
@@ -128,6 +129,7 @@ func (s *Shelf) Make(by model.Actor, do func(dir string) (path string, err error
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	f.Name, f.Size, f.Last, f.made = filepath.Base(path), model.Bytes(info.Size()), time.Now(), true
+	kept = true
 	return *f, nil
 }
 

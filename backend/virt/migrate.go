@@ -72,7 +72,7 @@ type Departure struct {
 // says. Nothing changes for the guest yet. The Departure is ended by End, or called
 // off by Close.
 func (h *Hypervisor) Depart(ctx context.Context, vm model.VMID, there string) (*Departure, error) {
-	have, err := h.nics(ctx, vm)
+	have, err := h.described(ctx, vm)
 	if err != nil {
 		return nil, text(err, "begin to migrate machine %s", vm)
 	}

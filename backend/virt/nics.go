@@ -192,21 +192,27 @@ func (h *Hypervisor) described(ctx context.Context, vm model.VMID) (d libvirtxml
 	return d, nil
 }
 
-// inOrderOf puts the network cards of a description in the order in which a guest has
-// them, which is that of their coming: libvirt compares the first with the first.
-func inOrderOf(have []NIC, doc string) (string, error) {
+// inOrderOf puts the network cards and disks of a description in the order in which a
+// guest has them, which is that of their coming: libvirt compares the first with the
+// first.
+func inOrderOf(have libvirtxml.Domain, doc string) (string, error) {
 	var d libvirtxml.Domain
 	if err := d.Unmarshal(doc); err != nil {
 		return "", fmt.Errorf("read a description: %w", err)
 	}
-	if d.Devices == nil {
+	if d.Devices == nil || have.Devices == nil {
 		return doc, nil
 	}
-	place := func(in libvirtxml.DomainInterface) int {
-		slot := nicOf(in).Slot
-		return slices.IndexFunc(have, func(h NIC) bool { return h.Slot == slot })
+	card := func(in libvirtxml.DomainInterface) int {
+		return slices.IndexFunc(have.Devices.Interfaces, func(h libvirtxml.DomainInterface) bool { return nicOf(h).Slot == nicOf(in).Slot })
 	}
-	slices.SortStableFunc(d.Devices.Interfaces, func(a, b libvirtxml.DomainInterface) int { return cmp.Compare(place(a), place(b)) })
+	slices.SortStableFunc(d.Devices.Interfaces, func(a, b libvirtxml.DomainInterface) int { return cmp.Compare(card(a), card(b)) })
+	disk := func(in libvirtxml.DomainDisk) int {
+		return slices.IndexFunc(have.Devices.Disks, func(h libvirtxml.DomainDisk) bool {
+			return h.Target != nil && in.Target != nil && h.Target.Dev == in.Target.Dev
+		})
+	}
+	slices.SortStableFunc(d.Devices.Disks, func(a, b libvirtxml.DomainDisk) int { return cmp.Compare(disk(a), disk(b)) })
 	out, err := d.Marshal()
 	if err != nil {
 		return "", fmt.Errorf("write a description: %w", err)

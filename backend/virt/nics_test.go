@@ -1,9 +1,11 @@
 package virt
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"libvirt.org/go/libvirtxml"
 
 	"drystone.example/drystone/backend/model"
 )
@@ -68,7 +70,14 @@ func TestInOrderOf(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	same, err := inOrderOf(testNICs(), doc)
+	read := func(doc string) (d libvirtxml.Domain) {
+		t.Helper()
+		if err := d.Unmarshal(doc); err != nil {
+			t.Fatal(err)
+		}
+		return d
+	}
+	same, err := inOrderOf(read(doc), doc)
 	if err != nil || same != doc {
 		t.Errorf("in the order it has it is changed (%v):\n%s", err, cmp.Diff(doc, same))
 	}
@@ -77,7 +86,18 @@ func TestInOrderOf(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, err := inOrderOf(d.NICs, doc); err != nil || got != want {
+	if got, err := inOrderOf(read(want), doc); err != nil || got != want {
 		t.Errorf("in another order it is (%v):\n%s", err, cmp.Diff(want, got))
+	}
+	live := read(doc) // a disk that came later than a CD-ROM drive
+	slices.Reverse(live.Devices.Disks)
+	got, err := inOrderOf(live, doc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, disk := range read(got).Devices.Disks {
+		if want := live.Devices.Disks[i].Target.Dev; disk.Target.Dev != want {
+			t.Errorf("disk %d is %s, the guest has %s there", i, disk.Target.Dev, want)
+		}
 	}
 }

@@ -226,13 +226,13 @@ func (c *cluster) counts(name string, beyond uint64) (newest uint64) {
 	})
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	last := uint64(0)
+	last := int64(-1)
 	for _, line := range l.lines {
 		if strings.Contains(line, "BAD") || strings.Contains(line, "ERROR") {
 			c.t.Errorf("the guest says %q", line)
 		}
 		if m := counted.FindStringSubmatch(line); m != nil {
-			n, _ := strconv.ParseUint(m[1], 16, 32)
+			n, _ := strconv.ParseInt(m[1], 16, 64)
 			if n <= last { // what it wrote was not there; a line may be missing where the serial port's log ends
 				c.t.Errorf("the guest counts %d after %d", n, last)
 			}

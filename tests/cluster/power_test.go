@@ -16,7 +16,7 @@ import (
 )
 
 var (
-	powerRounds = flag.Int("power.rounds", 3, "how often the power is cut")
+	powerRounds = flag.Int("power.rounds", 2, "how often the power is cut")
 	powerSeed   = flag.Uint64("power.seed", 1, "when it is cut, and what survives, is made from it")
 )
 

@@ -92,6 +92,9 @@ func (x *tx) drivesUpdate(vm *model.VM, c command.VMUpdate) error {
 	if c.Seed == nil {
 		return nil
 	}
+	if vm.Migration != nil {
+		return model.Errorf(model.Conflict, "the vm %q is being migrated; what cloud-init reads stays as it is meanwhile", vm.Name)
+	}
 	had := vm.Seed != 0
 	if err := x.reseed(vm, c.Seed); err != nil {
 		return err

@@ -90,6 +90,9 @@ func (x *tx) volumeResize(c command.VolumeResize) (any, error) {
 	if c.Size == v.Size {
 		return v, nil
 	}
+	if err := x.unread(v); err != nil {
+		return nil, err
+	}
 	v.Size = c.Size
 	v.Revision++
 	return v, put(x, &x.volumes, v)
