@@ -53,6 +53,7 @@ func TestFirmwareRemembers(t *testing.T) {
 	c.must("vm", "reset", "f")
 	c.remembers("f", 1, false)
 
+	c.must("vm", "edit", "f", "--add-disk", "16M") // what serves its NVRAM stays as it is
 	c.must("vm", "migrate", "f", "node3")
 	c.must("vm", "reset", "f")
 	c.remembers("f", 2, false)
@@ -80,6 +81,17 @@ func TestFirmwareRemembers(t *testing.T) {
 
 	if r := c.run("vm", "edit", "f", "--firmware", "bios"); r.status == 0 || !strings.Contains(r.errs, "snapshots") {
 		t.Errorf("an NVRAM with a snapshot was given up: %v", r)
+	}
+	archive := filepath.Join(t.TempDir(), "f.tar")
+	c.must("vm", "export", "f", "--to", archive)
+	if left := c.must("snapshot", "list", "f-nvram"); strings.Contains(left, "export") {
+		t.Errorf("the export left a snapshot: %s", left)
+	}
+	if said := c.must("vm", "import", archive, "--name", "copy"); !strings.Contains(said, "NVRAM") {
+		t.Errorf("that the NVRAM is a new one is not said: %s", said)
+	}
+	if shown := c.must("vm", "show", "copy"); !strings.Contains(shown, "uefi") {
+		t.Errorf("the copy has lost its firmware: %s", shown)
 	}
 }
 
