@@ -57,12 +57,12 @@ test('a machine is made, runs, is stopped and deleted', async ({ page }) => {
   const iops = page.locator('[data-chart=iops] [data-live]').first();
   await expect(iops).toHaveText(/[1-9]/, { timeout: 60_000 });
 
-  await page.getByRole('button', { name: /browser-made/ }).click();
+  await page.getByRole('button', { name: 'Actions for browser-made' }).click();
   await page.getByRole('menuitem', { name: 'Stop at once' }).click();
   await dialog.getByRole('button', { name: 'Stop at once' }).click();
   await expect(page.getByText('Stopped').first()).toBeVisible({ timeout: 60_000 });
 
-  await page.getByRole('button', { name: /browser-made/ }).click();
+  await page.getByRole('button', { name: 'Actions for browser-made' }).click();
   await page.getByRole('menuitem', { name: 'Delete' }).click();
   await dialog.getByRole('textbox').fill('browser-made');
   await dialog.getByRole('button', { name: 'Delete' }).click();
