@@ -26,7 +26,6 @@ step "demo guest" tests/guest/build.sh bin/guest
 step "power cuts" go test -count=1 ./tests/internal/...
 # They wait more than they work, so two go on at a time.
 step "clusters" go test -count=1 -parallel 2 -timeout 25m -skip "${NIGHTLY_CLUSTERS:-^$}" ./tests/cluster
-step "lab" go test -count=1 -timeout 10m ./tests/lab
 step "conformance" go test -count=1 -timeout 10m ./tests/conformance
 step "browser" tests/browser/run.sh
 step "desktop" tests/desktop/run.sh
